@@ -1,0 +1,291 @@
+package accumulator
+
+import (
+	"context"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/troupe-kafka/troupe/codecs"
+	"github.com/troupe-kafka/troupe/memory"
+	"github.com/troupe-kafka/troupe/messages"
+	"github.com/troupe-kafka/troupe/protocol"
+	"github.com/troupe-kafka/troupe/seams"
+)
+
+// A run holds for the records from first up to the next run's. Most batches
+// have one of each kind: the same callback, the same context, the same
+// millisecond.
+type (
+	callbackRun struct {
+		first    int32
+		callback messages.Callback
+	}
+	contextRun struct {
+		first int32
+		ctx   context.Context // nil: none
+	}
+	stampRun struct {
+		first    int32
+		unixMs   int64
+		admitted seams.Instant
+	}
+	token struct {
+		tag    uint64
+		opaque any
+	}
+)
+
+// side is what a batch knows of its records besides their bytes.
+type side struct {
+	callbacks []callbackRun
+	contexts  []contextRun
+	stamps    []stampRun
+	tokens    []token // from tokenBase on; empty while every token is zero
+	tokenBase int32
+}
+
+// batch is a run of records of one partition that lives and dies together on
+// the wire. Before it is sealed it grows; from its first hand-over on its bytes
+// are frozen.
+type batch struct {
+	box   *Box
+	order uint64 // place in the partition's order of admission
+	acks  messages.Acks
+	codec codecs.ID
+
+	chunks     []*memory.Chunk // the first begins with room for the batch header
+	chunkFirst []int32         // index of the first record in each chunk
+	tail       []byte          // free part: len 0, cap what is left of the last chunk
+	count      int32
+	bytes      int // encoded records
+	baseMs     int64
+	maxMs      int64
+	timeoutMs  int32
+
+	side *side
+
+	lingerUntil seams.Instant
+	urgent      bool
+
+	sealed      bool
+	compressing bool
+	packed      []byte // the compressed records; nil: the chunks hold them
+	packedCodec codecs.ID
+	header      []byte
+	slices      [][]byte
+
+	numbered    bool
+	hasSequence bool
+	identity    messages.Identity
+	sequence    int32
+	attempts    int
+	maybe       bool // some attempt may have been appended
+	broker      int32
+	lastError   error
+	current     *attempt // the attempt in flight
+	first       attempt
+
+	answered      []uint64 // bit per record answered ahead of the batch
+	answeredCount int32
+	settled       bool
+	flushes       []*messages.FlushWaiter
+
+	// holds keeps the buffers: one for the batch itself until it is settled, one
+	// for each write that the transport may still be reading from.
+	holds atomic.Int32
+}
+
+// attempt is one hand-over of a batch. An attempt that was taken back because
+// the leader moved may still be answered; the answer then changes nothing.
+type attempt struct {
+	batch  *batch
+	number uint64
+	broker int32
+	taken  seams.Instant
+	lane   messages.Lane
+}
+
+func (a *attempt) Acks() messages.Acks { return a.batch.acks }
+func (a *attempt) TimeoutMs() int32    { return a.batch.timeoutMs }
+func (a *attempt) Bytes() int          { return a.batch.wireBytes() }
+func (a *attempt) Slices() [][]byte    { return a.batch.slices }
+func (a *attempt) WriteBegins()        { a.batch.holds.Add(1) }
+func (a *attempt) WriteEnded()         { a.batch.release() }
+func (a *attempt) Settle(r messages.Result) {
+	a.batch.box.settle(a, r)
+}
+
+// newBatch returns an open batch without a buffer.
+func newBatch(box *Box, order uint64, acks messages.Acks, codec codecs.ID) *batch {
+	b := &batch{box: box, order: order, acks: acks, codec: codec, broker: -1, side: box.takeSide()}
+	b.holds.Store(1)
+	return b
+}
+
+// wireBytes is the size on the wire as far as it is known: before compression
+// the uncompressed size, an upper bound.
+func (b *batch) wireBytes() int {
+	if b.packed != nil {
+		return protocol.BatchHeaderSize + len(b.packed)
+	}
+	return protocol.BatchHeaderSize + b.bytes
+}
+
+func (b *batch) addChunk(c *memory.Chunk) {
+	b.trimTail()
+	if len(b.chunks) == 0 {
+		c.Bytes = c.Bytes[:protocol.BatchHeaderSize]
+	}
+	b.chunks = append(b.chunks, c)
+	b.chunkFirst = append(b.chunkFirst, b.count)
+	b.tail = c.Bytes[len(c.Bytes):cap(c.Bytes)]
+	b.tail = b.tail[:0]
+}
+
+// trimTail writes the length of what was encoded back into the last chunk.
+func (b *batch) trimTail() {
+	if n := len(b.chunks); n > 0 {
+		last := b.chunks[n-1]
+		last.Bytes = last.Bytes[:cap(last.Bytes)-cap(b.tail)]
+	}
+}
+
+func sameCallback(a, b messages.Callback) bool {
+	// Two func values are the same closure exactly when their pointers are; Go
+	// has no operator for it.
+	return *(*unsafe.Pointer)(unsafe.Pointer(&a)) == *(*unsafe.Pointer)(unsafe.Pointer(&b))
+}
+
+// add encodes a record into the tail, which has room for it.
+func (b *batch) add(a *messages.Admission, unixMs int64, now seams.Instant) {
+	r := a.Record
+	at := unixMs
+	if !r.Timestamp.IsZero() {
+		at = r.Timestamp.UnixMilli()
+	}
+	i := b.count
+	if i == 0 {
+		b.baseMs, b.maxMs = at, at
+	} else if at > b.maxMs {
+		b.maxMs = at
+	}
+	encoded := protocol.AppendRecord(b.tail, at-b.baseMs, i, r.Key, r.Value, r.Headers)
+	n := len(encoded)
+	b.tail = encoded[n:n]
+	b.bytes += n
+	b.count = i + 1
+
+	d := b.side
+	if n := len(d.callbacks); n == 0 || !sameCallback(d.callbacks[n-1].callback, a.Callback) {
+		d.callbacks = append(d.callbacks, callbackRun{i, a.Callback})
+	}
+	if n := len(d.stamps); n == 0 || d.stamps[n-1].unixMs != at {
+		d.stamps = append(d.stamps, stampRun{i, at, now})
+	}
+	if n := len(d.contexts); a.Context != nil || n > 0 {
+		if n == 0 || d.contexts[n-1].ctx != a.Context {
+			d.contexts = append(d.contexts, contextRun{i, a.Context})
+		}
+	}
+	if len(d.tokens) > 0 {
+		d.tokens = append(d.tokens, token{r.Tag, r.Opaque})
+	} else if r.Tag != 0 || r.Opaque != nil {
+		d.tokenBase = i
+		d.tokens = append(d.tokens, token{r.Tag, r.Opaque})
+	}
+	b.timeoutMs = max(b.timeoutMs, a.TimeoutMs)
+	if a.Urgent {
+		b.urgent = true
+	}
+}
+
+// frame makes the slices of a batch whose records are final.
+func (b *batch) frame() {
+	b.header = b.chunks[0].Bytes[:protocol.BatchHeaderSize]
+	b.slices = append(b.slices[:0], b.header)
+	if b.packed != nil {
+		b.slices = append(b.slices, b.packed)
+		return
+	}
+	for i, c := range b.chunks {
+		records := c.Bytes
+		if i == 0 {
+			records = records[protocol.BatchHeaderSize:]
+		}
+		if len(records) > 0 {
+			b.slices = append(b.slices, records)
+		}
+	}
+}
+
+// stamp writes the header for the attempt at hand and the checksum. It runs
+// outside the box's lock: from hand-over on nobody else touches the bytes.
+func (b *batch) stamp() {
+	b.frame()
+	h := protocol.BatchHeader{
+		BaseTimestamp: b.baseMs, MaxTimestamp: b.maxMs,
+		ProducerID: messages.NoProducerID, ProducerEpoch: -1, BaseSequence: -1,
+		Records: b.count,
+	}
+	records := b.bytes
+	if b.packed != nil {
+		h.Attributes = int16(b.packedCodec)
+		records = len(b.packed)
+	}
+	if b.hasSequence {
+		h.ProducerID, h.ProducerEpoch, h.BaseSequence = b.identity.ProducerID, b.identity.Epoch, b.sequence
+	}
+	protocol.PutBatchHeader(b.header, &h, records)
+	protocol.SealBatchCRC(b.header, b.slices[1:])
+}
+
+// release drops one hold; the last returns the buffers.
+func (b *batch) release() {
+	if b.holds.Add(-1) == 0 {
+		chunks := b.chunks
+		b.chunks, b.tail, b.header, b.slices, b.packed = nil, nil, nil, nil, nil
+		b.box.budget.Release(chunks...)
+	}
+}
+
+func (b *batch) isAnswered(i int32) bool {
+	return b.answered != nil && b.answered[i/64]&(1<<(i%64)) != 0
+}
+
+func (b *batch) markAnswered(i int32) {
+	if b.answered == nil {
+		b.answered = make([]uint64, (b.count+63)/64)
+	}
+	b.answered[i/64] |= 1 << (i % 64)
+	b.answeredCount++
+}
+
+func (b *batch) live() int32 { return b.count - b.answeredCount }
+
+// oldestAdmission is when the first record came in; later ones came later.
+func (b *batch) oldestAdmission() seams.Instant { return b.side.stamps[0].admitted }
+func (b *batch) newestAdmission() seams.Instant { return b.side.stamps[len(b.side.stamps)-1].admitted }
+
+func (b *batch) status() messages.Status {
+	if b.maybe || b.current != nil {
+		return messages.PossiblyPersisted
+	}
+	return messages.NotPersisted
+}
+
+// contiguous returns the encoded records as one slice, copied together when they
+// stand in several chunks.
+func (b *batch) contiguous() []byte {
+	if len(b.chunks) == 1 {
+		return b.chunks[0].Bytes[protocol.BatchHeaderSize:]
+	}
+	joined := make([]byte, 0, b.bytes)
+	for i, c := range b.chunks {
+		records := c.Bytes
+		if i == 0 {
+			records = records[protocol.BatchHeaderSize:]
+		}
+		joined = append(joined, records...)
+	}
+	return joined
+}

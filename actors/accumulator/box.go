@@ -1,0 +1,392 @@
+package accumulator
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/troupe-kafka/troupe/memory"
+	"github.com/troupe-kafka/troupe/messages"
+	"github.com/troupe-kafka/troupe/protocol"
+	"github.com/troupe-kafka/troupe/seams"
+)
+
+// stampEvery bounds how many records may share one reading of the clock while
+// records arrive faster than one per millisecond.
+const stampEvery = 32
+
+// Box is one partition: its State under a lock, and the mailbox of its
+// accumulator. It outlives the actor's incarnations, which is why nothing is
+// lost when one crashes. Locks are held for the time of an encoding or a
+// decision; whatever follows from it happens after unlocking.
+type Box struct {
+	*seams.Mailbox
+	settings *messages.Settings
+	budget   *memory.Budget
+	system   *actor.ActorSystem
+	root     *actor.PID // metadata requests, epoch requests and failures go there
+	pid      *actor.PID
+	topicID  [16]byte
+	account  atomic.Pointer[memory.Account]
+	lane     lane
+	timer    seams.Timer
+
+	mu     sync.Mutex
+	state  State
+	stamp  stampReader
+	timing seams.Instant // when the timer is set to fire
+	sides  []*side
+}
+
+// stampReader reads the clock for every record of a slow stream, and for every
+// 32nd of a fast one: a reading costs more than encoding a record.
+type stampReader struct {
+	now    seams.Instant
+	unixMs int64
+	skip   int32
+	left   int32
+}
+
+func (r *stampReader) read(clock seams.Clock) (seams.Instant, int64) {
+	if r.left > 0 {
+		r.left--
+		return r.now, r.unixMs
+	}
+	now, unixMs := clock.Read()
+	if unixMs == r.unixMs {
+		r.skip = min(2*r.skip+1, stampEvery-1)
+	} else if now.Sub(r.now) > 2*time.Millisecond {
+		r.skip = 0
+	}
+	r.now, r.unixMs, r.left = now, unixMs, r.skip
+	return now, unixMs
+}
+
+var (
+	_ messages.Appender = (*Box)(nil)
+	_ messages.Taker    = (*Box)(nil)
+	_ actor.Mailbox     = (*Box)(nil)
+)
+
+// Topic implements messages.Taker.
+func (b *Box) Topic() string { return b.state.topic }
+
+// TopicID implements messages.Taker; it is fixed for the life of a box, since a
+// topic that is created again gets new accumulators.
+func (b *Box) TopicID() [16]byte { return b.topicID }
+
+// Partition implements messages.Taker.
+func (b *Box) Partition() int32 { return b.state.partition }
+
+// PID implements messages.Appender.
+func (b *Box) PID() *actor.PID { return b.pid }
+
+// Account implements messages.Appender.
+func (b *Box) Account() *memory.Account { return b.account.Load() }
+
+// SetAccount implements messages.Appender.
+func (b *Box) SetAccount(a *memory.Account) { b.account.Store(a) }
+
+// Tell implements messages.Appender.
+func (b *Box) Tell(message any) { b.PostUserMessage(message) }
+
+// Append implements messages.Appender.
+func (b *Box) Append(a *messages.Admission) messages.AppendStatus {
+	b.mu.Lock()
+	now, unixMs := b.stamp.read(b.settings.Clock)
+	status, review, wakeAt := b.state.appendRecord(a, b, unixMs, now)
+	if !review && wakeAt == seams.Never {
+		b.mu.Unlock()
+		return status
+	}
+	b.finishAppend(now, review, wakeAt)
+	return status
+}
+
+// finishAppend does what an append asked for and unlocks.
+func (b *Box) finishAppend(now seams.Instant, review bool, wakeAt seams.Instant) {
+	if review {
+		b.state.review(now)
+	}
+	b.unlock(wakeAt)
+}
+
+// AppendAll implements messages.Appender.
+func (b *Box) AppendAll(records []messages.Admission, chunks *[]*memory.Chunk) (int, messages.AppendStatus) {
+	b.mu.Lock()
+	review, wakeAt := false, seams.Never
+	now, unixMs := b.settings.Clock.Read()
+	status, n := messages.Appended, 0
+	for n < len(records) {
+		a := &records[n]
+		if a.Chunk == nil && len(*chunks) > 0 && cap((*chunks)[0].Bytes) >= a.Bytes+protocol.BatchHeaderSize {
+			a.Chunk = (*chunks)[0]
+		}
+		had := a.Chunk
+		var r bool
+		var at seams.Instant
+		status, r, at = b.state.appendRecord(a, b, unixMs, now)
+		review, wakeAt = review || r, min(wakeAt, at)
+		if had != nil && a.Chunk == nil {
+			*chunks = (*chunks)[1:]
+		}
+		a.Chunk = nil
+		if status != messages.Appended {
+			break
+		}
+		n++
+	}
+	b.finishAppend(now, review, wakeAt)
+	return n, status
+}
+
+// NeedBytes implements messages.Appender.
+func (b *Box) NeedBytes(n int) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.state.needBytes(n)
+}
+
+// BacklogBytes implements messages.Appender.
+func (b *Box) BacklogBytes() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := b.state.backlogBytes
+	if o := b.state.open; o != nil {
+		n += o.bytes
+	}
+	return n
+}
+
+// Unanswered implements messages.Appender.
+func (b *Box) Unanswered() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return int(b.state.unanswered) + b.state.answeringOpen
+}
+
+// Urge implements messages.Appender.
+func (b *Box) Urge() {
+	b.mu.Lock()
+	if o := b.state.open; o != nil && o.count > 0 && !o.urgent {
+		o.urgent = true
+		b.state.review(b.settings.Clock.Now())
+	}
+	b.unlock(seams.Never)
+}
+
+// Flush implements messages.Appender.
+func (b *Box) Flush(w *messages.FlushWaiter) {
+	b.mu.Lock()
+	s := &b.state
+	if o := s.open; o != nil && o.count > 0 {
+		o.urgent = true
+		w.Add(1)
+		o.flushes = append(o.flushes, w)
+	}
+	for _, batches := range [][]*batch{s.pending, s.inFlight} {
+		for _, p := range batches {
+			w.Add(1)
+			p.flushes = append(p.flushes, w)
+		}
+	}
+	// Batches already in the completion lane: an empty one behind them ends
+	// after their callbacks.
+	if s.answeringOpen > 0 {
+		w.Add(1)
+		marker := &batch{box: b, side: &side{callbacks: []callbackRun{{0, nil}}}, flushes: []*messages.FlushWaiter{w}, settled: true}
+		s.answeringOpen++
+		s.fx.answers = append(s.fx.answers, answer{batch: marker, side: marker.side})
+	}
+	s.review(b.settings.Clock.Now())
+	b.unlock(seams.Never)
+}
+
+// FailAll implements messages.Appender.
+func (b *Box) FailAll(cause error) {
+	b.mu.Lock()
+	b.state.failAll(cause)
+	b.unlock(seams.Never)
+}
+
+// Class implements messages.Taker.
+func (b *Box) Class() messages.Class {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if n := b.state.next(); n != nil {
+		return b.state.classOf(n)
+	}
+	return messages.Class{Lane: messages.LaneProduce, Acks: messages.AcksAll}
+}
+
+// Take implements messages.Taker.
+func (b *Box) Take(r messages.TakeRequest) (messages.Batch, messages.TakeStatus) {
+	b.mu.Lock()
+	a, status := b.state.take(r)
+	b.unlock(seams.Never)
+	if a == nil {
+		return nil, status
+	}
+	a.batch.stamp()
+	return a, status
+}
+
+// settle notes the end of an attempt; the accumulator's next turn decides.
+func (b *Box) settle(a *attempt, r messages.Result) {
+	b.mu.Lock()
+	b.state.results = append(b.state.results, result{a, r})
+	b.mu.Unlock()
+	b.Signal()
+}
+
+// step is the accumulator's turn.
+func (b *Box) step() {
+	b.mu.Lock()
+	now := b.settings.Clock.Now()
+	if b.timing <= now {
+		b.timing = seams.Never
+	}
+	b.state.step(now)
+	b.state.review(now)
+	b.unlock(b.state.nextDeadline(now))
+}
+
+// assign tells the state who leads the partition.
+func (b *Box) assign(l messages.AssignLeader) {
+	b.mu.Lock()
+	now := b.settings.Clock.Now()
+	b.state.assign(l, now)
+	b.state.review(now)
+	b.unlock(b.state.nextDeadline(now))
+}
+
+// adopt makes a new incarnation of the actor go on where the last one was.
+// Everything is derived again: a crash may have come between a decision and what
+// should have followed from it.
+func (b *Box) adopt() {
+	b.mu.Lock()
+	now := b.settings.Clock.Now()
+	b.state.announced = false
+	b.timing = seams.Never
+	if err := b.state.invariant(); err != nil {
+		b.settings.Log.Error().Err(err).Str("topic", b.state.topic).Int32("partition", b.state.partition).
+			Msg("accumulator crashed with a damaged state; its records fail")
+		closed := b.state.closed
+		b.state.failAll(errors.Join(messages.ErrInternal, errRestartBroken))
+		b.state.closed = closed
+		b.state.needsEpoch = true
+	}
+	b.state.step(now)
+	b.state.review(now)
+	b.unlock(b.state.nextDeadline(now))
+}
+
+// unlock releases the lock and then does what the state left to do: effects
+// first collected under the lock, so that none is lost or done twice.
+func (b *Box) unlock(wakeAt seams.Instant) {
+	s := &b.state
+	fx := s.fx
+	s.fx = effects{}
+	leader := s.leader.Broker
+	arm := wakeAt < b.timing
+	if arm {
+		// Under the lock: two late resets in the wrong order would lose a deadline.
+		b.timing = wakeAt
+		b.timer.Reset(wakeAt)
+	}
+	b.mu.Unlock()
+	if fx.announce {
+		b.system.Root.Send(leader, &messages.PartitionReady{Taker: b, Class: fx.class})
+	}
+	for _, batch := range fx.compress {
+		b.settings.Executor.Run(func() { b.compress(batch) })
+	}
+	if len(fx.answers) > 0 {
+		b.lane.add(fx.answers)
+	}
+	if fx.refresh != "" {
+		b.system.Root.Send(b.root, &messages.RefreshMetadata{Reason: fx.refresh})
+	}
+	if fx.bump {
+		b.system.Root.Send(b.root, &messages.BumpEpoch{After: fx.bumpFrom})
+	}
+	if fx.hint != nil {
+		b.system.Root.Send(b.root, fx.hint)
+	}
+	if fx.fatal != nil {
+		b.system.Root.Send(b.root, &messages.ProducerFailed{Err: fx.fatal})
+	}
+}
+
+// compress packs a sealed batch. Nobody else touches its records meanwhile; if
+// packing does not make it smaller, or fails, it goes out as it is.
+func (b *Box) compress(p *batch) {
+	packed, err := b.pack(p)
+	if err != nil {
+		b.settings.Log.Warn().Err(err).Str("topic", b.state.topic).Int32("partition", b.state.partition).
+			Str("codec", p.codec.String()).Msg("compression failed; the batch goes out uncompressed")
+	}
+	b.mu.Lock()
+	p.compressing = false
+	if !p.settled && packed != nil {
+		p.packed, p.packedCodec = packed, p.codec
+	}
+	now := b.settings.Clock.Now()
+	b.state.review(now)
+	b.unlock(b.state.nextDeadline(now))
+	p.release()
+}
+
+func (b *Box) pack(p *batch) (packed []byte, err error) {
+	defer func() {
+		if reason := recover(); reason != nil {
+			packed, err = nil, errors.Join(messages.ErrInternal, errors.New("codec panicked"))
+		}
+	}()
+	codec, err := b.settings.Codecs.Lookup(p.codec)
+	if err != nil {
+		return nil, err
+	}
+	records := p.contiguous()
+	packed, err = codec.Compress(make([]byte, 0, len(records)/2), records)
+	if err != nil || len(packed) >= len(records) {
+		return nil, err
+	}
+	return packed, nil
+}
+
+// batchAnswered counts a batch whose callbacks have all returned.
+func (b *Box) batchAnswered(p *batch) {
+	b.mu.Lock()
+	b.state.answeringOpen--
+	b.returnSide(p)
+	b.mu.Unlock()
+}
+
+// maxKeptSides bounds the bookkeeping slices that a partition keeps for reuse.
+const maxKeptSides = 4
+
+func (b *Box) takeSide() *side {
+	if n := len(b.sides); n > 0 {
+		d := b.sides[n-1]
+		b.sides = b.sides[:n-1]
+		return d
+	}
+	return &side{}
+}
+
+func (b *Box) returnSide(p *batch) {
+	d := p.side
+	p.side = nil
+	if d == nil || len(b.sides) >= maxKeptSides || cap(d.stamps) > 1024 || p.answeredCount > 0 {
+		return
+	}
+	clear(d.callbacks)
+	clear(d.contexts)
+	clear(d.tokens)
+	d.callbacks, d.contexts, d.stamps, d.tokens = d.callbacks[:0], d.contexts[:0], d.stamps[:0], d.tokens[:0]
+	b.sides = append(b.sides, d)
+}

@@ -1,0 +1,228 @@
+package accumulator
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/troupe-kafka/troupe/messages"
+	"github.com/troupe-kafka/troupe/protocol"
+	"github.com/troupe-kafka/troupe/seams"
+)
+
+// settle decides what the end of an attempt means for its batch.
+func (s *State) settle(a *attempt, r messages.Result) {
+	b := a.batch
+	if b.current != a {
+		// The attempt was taken back when the leader moved, or the batch was
+		// failed: whatever the old leader says, the batch's fate is decided
+		// elsewhere.
+		return
+	}
+	b.current = nil
+	for i, f := range s.inFlight {
+		if f == b {
+			s.inFlight = append(s.inFlight[:i], s.inFlight[i+1:]...)
+			break
+		}
+	}
+	open := r.Now.Sub(a.taken)
+	if r.Err != nil {
+		s.settleLost(b, r, open)
+		return
+	}
+	info := protocol.LookupError(r.Code)
+	if info.Action == protocol.Succeed || r.Code == 0 {
+		s.settleSuccess(a, r, open)
+		return
+	}
+	b.lastError = protocol.ErrorCode(r.Code)
+	if r.ErrorMessage != "" {
+		b.lastError = fmt.Errorf("%w (%s)", b.lastError, r.ErrorMessage)
+	}
+	appended := info.WasAppended(r.BaseOffset)
+	if info.Action != protocol.NewEpoch {
+		b.maybe = b.maybe || appended
+	}
+	switch protocol.ErrorCode(r.Code) {
+	case protocol.RequestTimedOut, protocol.NotEnoughReplicas, protocol.NotEnoughReplicasAfterAppend:
+		s.slow = true
+	}
+	if r.LeaderID >= 0 && r.LeaderEpoch > s.leader.LeaderEpoch {
+		s.fx.hint = &messages.LeaderHinted{Topic: s.topic, Partition: s.partition, LeaderID: r.LeaderID, LeaderEpoch: r.LeaderEpoch}
+	}
+	if info.Refresh {
+		s.fx.refresh = info.Name
+	}
+	switch info.Action {
+	case protocol.Retry:
+		s.retry(b, r.Now)
+	case protocol.NewEpoch:
+		s.settleSequenceError(b, r.Now)
+	case protocol.Fatal:
+		s.fx.fatal = b.lastError
+		s.fail(b, b.lastError, b.status())
+	default:
+		s.closeGate()
+		s.fail(b, b.lastError, b.status())
+	}
+}
+
+func (s *State) settleSuccess(a *attempt, r messages.Result, open time.Duration) {
+	b := a.batch
+	s.failures = 0
+	s.retryAt = 0
+	s.lastSuccess = r.Now
+	s.slow = open > s.slowRequest
+	if a.number > s.gate {
+		s.oneInFlight = false
+	}
+	offset := r.BaseOffset
+	if b.acks == messages.AcksNone || protocol.ErrorCode(r.Code) == protocol.DuplicateSequenceNumber {
+		offset = -1
+	}
+	s.finish(b, messages.Delivery{
+		Topic: s.topic, Partition: s.partition, Offset: offset,
+		LogAppendTimeMs: r.LogAppendTimeMs, LogStartOffset: r.LogStartOffset,
+		Status: messages.Persisted, Attempts: b.attempts, LastBrokerError: b.lastError,
+	})
+}
+
+// settleLost is the end of an attempt without an answer.
+func (s *State) settleLost(b *batch, r messages.Result, open time.Duration) {
+	b.lastError = r.Err
+	b.maybe = b.maybe || r.Sent
+	s.slow = open > s.slowRequest
+	if b.acks == messages.AcksNone && r.Sent {
+		// Nothing will ever tell what became of it; another try could reorder.
+		s.fail(b, r.Err, messages.PossiblyPersisted)
+		return
+	}
+	s.fx.refresh = "no answer from broker"
+	// No wait of its own: the batch goes out when a connection is up again, and
+	// that is paced by the connection's backoff.
+	s.retry(b, r.Now)
+	s.retryAt = r.Now
+}
+
+// retry puts a batch back in line, or fails it when the policy or its records'
+// own time is used up.
+func (s *State) retry(b *batch, now seams.Instant) {
+	s.closeGate()
+	s.failures++
+	switch {
+	case b.live() == 0:
+		s.fail(b, messages.ErrDeliveryTimeout, b.status())
+	case !s.config.retry.Allows(b.attempts):
+		s.fail(b, fmt.Errorf("%w after %d attempts: %w", messages.ErrRetriesExhausted, b.attempts, b.lastError), b.status())
+	default:
+		s.requeue(b)
+		s.retryAt = now.Add(s.config.retry.Delay(s.failures, s.random))
+	}
+}
+
+// settleSequenceError handles OUT_OF_ORDER_SEQUENCE_NUMBER and
+// UNKNOWN_PRODUCER_ID. While an earlier batch is unsettled they only say that
+// the earlier one is missing; once the batch is next in line they say that the
+// sequence cannot go on under this identity.
+func (s *State) settleSequenceError(b *batch, now seams.Instant) {
+	if s.earlierUnsettled(b) {
+		s.retry(b, now)
+		return
+	}
+	s.needsEpoch = true
+	if b.maybe {
+		// After an ambiguous attempt the broker may have appended the batch and
+		// since forgotten that it did (KAFKA-9199): under a new epoch it would
+		// stand in the log twice.
+		s.closeGate()
+		s.fail(b, b.lastError, messages.PossiblyPersisted)
+		return
+	}
+	s.retry(b, now)
+	if b.settled {
+		return
+	}
+	// The batch is certainly not in the log, and no later one can be: they are
+	// all numbered anew, in order, under the next epoch.
+	for _, p := range s.pending {
+		p.hasSequence = false
+	}
+}
+
+func (s *State) earlierUnsettled(b *batch) bool {
+	for _, f := range s.inFlight {
+		if f.order < b.order && f.numbered {
+			return true
+		}
+	}
+	return len(s.pending) > 0 && s.pending[0].order < b.order && s.pending[0].hasSequence
+}
+
+// assign takes in who leads the partition now.
+func (s *State) assign(l messages.AssignLeader, now seams.Instant) {
+	moved := l.ID != s.leader.ID
+	newer := l.LeaderEpoch > s.leader.LeaderEpoch || l.LeaderEpoch < 0
+	changed := moved || l.LeaderEpoch != s.leader.LeaderEpoch
+	s.leader = l
+	if !changed {
+		return
+	}
+	s.closeGate()
+	if newer {
+		s.retryAt = 0
+	}
+	if !moved {
+		return
+	}
+	s.announced = false
+	if !newer {
+		return
+	}
+	// Numbered batches at the old leader are sent again at once: if it had
+	// appended and replicated them, the new leader recognises the numbers.
+	// Unnumbered ones wait for their answer or their connection's end.
+	kept := s.inFlight[:0]
+	for _, b := range s.inFlight {
+		if !b.numbered {
+			kept = append(kept, b)
+			continue
+		}
+		b.current = nil
+		b.maybe = true
+		if b.live() == 0 {
+			s.fail(b, messages.ErrDeliveryTimeout, messages.PossiblyPersisted)
+			continue
+		}
+		s.requeue(b)
+	}
+	clear(s.inFlight[len(kept):])
+	s.inFlight = kept
+}
+
+// failAll answers every record and refuses more.
+func (s *State) failAll(cause error) {
+	if s.closed == nil {
+		s.closed = cause
+	}
+	if o := s.open; o != nil {
+		s.open = nil
+		o.trimTail()
+		o.sealed = true
+		s.fail(o, cause, messages.NotPersisted)
+	}
+	for _, b := range s.pending {
+		s.fail(b, cause, b.status())
+	}
+	for _, b := range s.inFlight {
+		s.fail(b, cause, messages.PossiblyPersisted)
+		b.current = nil
+	}
+	clear(s.pending)
+	clear(s.inFlight)
+	s.pending, s.inFlight, s.backlogBytes = s.pending[:0], s.inFlight[:0], 0
+}
+
+// errRestartBroken is why records fail when a crashed accumulator left a state
+// that contradicts itself.
+var errRestartBroken = errors.New("accumulator crashed and its state is damaged")

@@ -1,0 +1,657 @@
+package accumulator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/troupe-kafka/troupe/codecs"
+	"github.com/troupe-kafka/troupe/memory"
+	"github.com/troupe-kafka/troupe/messages"
+	"github.com/troupe-kafka/troupe/protocol"
+	"github.com/troupe-kafka/troupe/seams"
+)
+
+const (
+	// contextSweep is how late the end of a record's context may be noticed.
+	contextSweep = 100 * time.Millisecond
+	// producerForgottenAfter is how long a partition may be idle before it has
+	// to expect that its broker forgot its producer (KAFKA-15591).
+	producerForgottenAfter = time.Hour
+	// sequenceModulus: sequences run from 0 to 2^31−1 and start again at 0.
+	sequenceModulus = 1 << 31
+)
+
+// config is what the state needs of the settings.
+type config struct {
+	topic     string
+	partition int32
+
+	batchMaxBytes      int
+	linger             time.Duration
+	deliveryTimeout    time.Duration
+	idempotent         bool
+	maxInFlight        int
+	unnumberedInFlight int
+	slowRequest        time.Duration
+	retry              messages.RetryPolicy
+	random             *rand.Rand
+}
+
+// effects are what a step of the state asks the box to do after unlocking.
+type effects struct {
+	announce bool
+	class    messages.Class
+	compress []*batch
+	answers  []answer
+	refresh  string
+	bump     bool
+	bumpFrom messages.Identity
+	hint     *messages.LeaderHinted
+	fatal    error
+	warn     string
+}
+
+// answer asks the completion lane to answer one batch, or with only set some
+// records of it. A whole batch's answer is its last.
+type answer struct {
+	batch    *batch
+	side     *side // the batch's as it was: cutting records out renumbers them
+	only     []int32
+	delivery messages.Delivery // the parts that are the same for all records
+}
+
+// State is everything about one partition that must not be lost. It never looks
+// at the clock, never blocks, and calls nobody: what follows from a step is left
+// in its effects.
+type State struct {
+	config
+
+	open     *batch
+	pending  []*batch // sealed, in order of admission: retries, then the new
+	inFlight []*batch // handed over, in order of hand-over
+	results  []result // answers of the broker not yet settled
+
+	leader       messages.AssignLeader
+	announced    bool
+	retryAt      seams.Instant
+	failures     int    // attempts that failed since the last success
+	oneInFlight  bool   // until an attempt numbered after gate succeeds
+	gate         uint64 // the last attempt when oneInFlight was set
+	attemptCount uint64
+	batchCount   uint64
+	lastSuccess  seams.Instant
+	slow         bool
+
+	identity     messages.Identity
+	nextSequence int32
+	needsEpoch   bool // the sequence has a gap: no new number under identity
+
+	closed        error
+	answeringOpen int   // whole batches in the completion lane
+	backlogBytes  int   // in pending
+	lastBytes     int   // size of the last sealed batch
+	unanswered    int64 // records
+
+	fx effects
+}
+
+type result struct {
+	attempt *attempt
+	messages.Result
+}
+
+func newState(c config) *State {
+	return &State{config: c, identity: messages.NoIdentity, oneInFlight: true, leader: messages.AssignLeader{ID: -1, LeaderEpoch: -1}}
+}
+
+// appendRecord takes one record into the open batch, or says what is missing.
+// It reports whether the partition must be reviewed, and with a new batch the
+// instant of its linger's end.
+func (s *State) appendRecord(a *messages.Admission, box *Box, unixMs int64, now seams.Instant) (status messages.AppendStatus, review bool, wakeAt seams.Instant) {
+	wakeAt = seams.Never
+	if s.closed != nil {
+		return messages.AppendClosed, false, wakeAt
+	}
+	o := s.open
+	if o != nil && (o.acks != a.Acks || o.codec != a.Codec || o.bytes+a.Bytes > s.batchMaxBytes) {
+		s.sealOpen(now)
+		o, review = nil, true
+	}
+	if o == nil {
+		if a.Chunk == nil {
+			return messages.NeedsBatch, review, wakeAt
+		}
+		s.batchCount++
+		o = newBatch(box, s.batchCount, a.Acks, a.Codec)
+		o.numbered = s.idempotent && a.Acks == messages.AcksAll
+		o.lingerUntil = now.Add(s.linger)
+		s.open = o
+		wakeAt = o.lingerUntil
+		if s.linger == 0 {
+			wakeAt = now.Add(s.deliveryTimeout)
+		}
+	}
+	if cap(o.tail) < a.Bytes {
+		if a.Chunk == nil {
+			if o.count == 0 {
+				return messages.NeedsBatch, review, wakeAt
+			}
+			return messages.NeedsChunk, review, wakeAt
+		}
+		o.addChunk(a.Chunk)
+		a.Chunk = nil
+	}
+	o.add(a, unixMs, now)
+	s.unanswered++
+	if a.Context != nil && len(o.side.contexts) == 1 && o.side.contexts[0].first == o.count-1 {
+		wakeAt = min(wakeAt, now.Add(contextSweep))
+	}
+	if o.bytes+a.Bytes > s.batchMaxBytes {
+		s.sealOpen(now)
+		review = true
+	} else if a.Urgent || (o.count == 1 && s.linger == 0) {
+		review = true
+	}
+	return messages.Appended, review, wakeAt
+}
+
+// sealOpen fixes the records of the open batch and puts it in line.
+func (s *State) sealOpen(now seams.Instant) {
+	b := s.open
+	if b == nil {
+		return
+	}
+	s.open = nil
+	b.trimTail()
+	b.sealed = true
+	s.lastBytes = b.bytes
+	if b.count == 0 {
+		b.settled = true
+		b.release()
+		return
+	}
+	s.expireUnsent(b, now)
+	if b.count == 0 {
+		return
+	}
+	s.pending = append(s.pending, b)
+	s.backlogBytes += b.bytes
+	if b.codec != codecs.None {
+		s.compress(b)
+	}
+}
+
+// compress asks for a batch to be packed; the codec holds its buffers meanwhile.
+func (s *State) compress(b *batch) {
+	b.packed, b.compressing = nil, true
+	b.holds.Add(1)
+	s.fx.compress = append(s.fx.compress, b)
+}
+
+// expireUnsent cuts the records out whose context or delivery timeout has ended
+// while nothing of the batch was ever handed over: they are not persisted. The
+// batch is sealed and not compressed yet, or it was handed to the codec, in
+// which case the records are answered and travel no further only if all are.
+func (s *State) expireUnsent(b *batch, now seams.Instant) {
+	gone, causes := s.endedRecords(b, now)
+	if len(gone) == 0 {
+		return
+	}
+	s.answerSome(b, gone, causes, messages.NotPersisted)
+	if b.live() == 0 {
+		s.finish(b, messages.Delivery{Status: messages.NotPersisted})
+		b.count = 0
+		return
+	}
+	b.cutAnswered()
+}
+
+// endedRecords lists the unanswered records of b whose own time is over.
+func (s *State) endedRecords(b *batch, now seams.Instant) (gone []int32, causes []error) {
+	limit := now.Add(-s.deliveryTimeout)
+	if b.oldestAdmission() <= limit {
+		for n, run := range b.side.stamps {
+			if run.admitted > limit {
+				break
+			}
+			end := b.count
+			if n+1 < len(b.side.stamps) {
+				end = b.side.stamps[n+1].first
+			}
+			for i := run.first; i < end; i++ {
+				if !b.isAnswered(i) {
+					gone = append(gone, i)
+					causes = append(causes, fmt.Errorf("%w after %v", messages.ErrDeliveryTimeout, s.deliveryTimeout))
+				}
+			}
+		}
+	}
+	for n, run := range b.side.contexts {
+		if run.ctx == nil || run.ctx.Err() == nil {
+			continue
+		}
+		end := b.count
+		if n+1 < len(b.side.contexts) {
+			end = b.side.contexts[n+1].first
+		}
+		for i := run.first; i < end; i++ {
+			if !b.isAnswered(i) && !contains(gone, i) {
+				gone = append(gone, i)
+				causes = append(causes, context.Cause(run.ctx))
+			}
+		}
+	}
+	return gone, causes
+}
+
+func contains(sorted []int32, i int32) bool {
+	for _, g := range sorted {
+		if g == i {
+			return true
+		}
+	}
+	return false
+}
+
+// answerSome answers records ahead of their batch, one answer per cause.
+func (s *State) answerSome(b *batch, indices []int32, causes []error, status messages.Status) {
+	for at := 0; at < len(indices); {
+		end := at + 1
+		for end < len(indices) && causes[end] == causes[at] {
+			end++
+		}
+		only := indices[at:end]
+		s.fx.answers = append(s.fx.answers, answer{batch: b, side: b.side, only: only, delivery: s.failure(b, causes[at], status)})
+		for _, i := range only {
+			b.markAnswered(i)
+		}
+		s.unanswered -= int64(len(only))
+		at = end
+	}
+}
+
+func (s *State) failure(b *batch, cause error, status messages.Status) messages.Delivery {
+	err := &messages.DeliveryError{
+		Topic: s.topic, Partition: s.partition, Broker: b.broker, Attempts: b.attempts,
+		Status: status, Cause: cause, Last: b.lastError,
+	}
+	return messages.Delivery{
+		Topic: s.topic, Partition: s.partition, Offset: -1, LogAppendTimeMs: -1, LogStartOffset: -1,
+		Status: status, Attempts: b.attempts, Err: err, LastBrokerError: b.lastError,
+	}
+}
+
+// finish ends a batch: its remaining records get the delivery, its buffers go
+// back before any callback runs.
+func (s *State) finish(b *batch, d messages.Delivery) {
+	if b.settled {
+		return
+	}
+	b.settled = true
+	s.unanswered -= int64(b.live())
+	s.answeringOpen++
+	s.fx.answers = append(s.fx.answers, answer{batch: b, side: b.side, delivery: d})
+	b.release()
+}
+
+// fail ends a batch with an error. A numbered batch that was ever handed over
+// leaves a gap in the sequence, which only a new epoch closes (KIP-360).
+func (s *State) fail(b *batch, cause error, status messages.Status) {
+	if b.hasSequence && b.identity == s.identity {
+		s.needsEpoch = true
+	}
+	s.finish(b, s.failure(b, cause, status))
+}
+
+// step settles what the broker answered and looks at every deadline.
+func (s *State) step(now seams.Instant) {
+	for i := range s.results {
+		r := s.results[i]
+		s.results[i] = result{}
+		s.settle(r.attempt, r.Result)
+	}
+	s.results = s.results[:0]
+	s.sweep(now)
+}
+
+// sweep answers records whose time is over and drops batches without a live
+// record from the line.
+func (s *State) sweep(now seams.Instant) {
+	if o := s.open; o != nil && o.count > 0 && s.hasEnded(o, now) {
+		s.sealOpen(now)
+	}
+	kept := s.pending[:0]
+	for _, b := range s.pending {
+		if b.compressing || !s.hasEnded(b, now) {
+			kept = append(kept, b)
+			continue
+		}
+		s.backlogBytes -= b.bytes
+		if b.attempts == 0 {
+			s.expireUnsent(b, now)
+			if b.count > 0 && b.codec != codecs.None {
+				// What was compressed holds records that are answered now.
+				s.compress(b)
+			}
+		} else {
+			s.answerHandedOver(b, now)
+			if b.live() == 0 {
+				s.fail(b, messages.ErrDeliveryTimeout, b.status())
+			}
+		}
+		if !b.settled {
+			s.backlogBytes += b.bytes
+			kept = append(kept, b)
+		}
+	}
+	clear(s.pending[len(kept):])
+	s.pending = kept
+	for _, b := range s.inFlight {
+		if s.hasEnded(b, now) {
+			s.answerHandedOver(b, now)
+		}
+	}
+}
+
+// answerHandedOver answers the records of a batch whose bytes are frozen. As
+// long as one record is live the bytes travel on, so the others may still be
+// persisted, whatever became of the attempts so far.
+func (s *State) answerHandedOver(b *batch, now seams.Instant) {
+	gone, causes := s.endedRecords(b, now)
+	if len(gone) == 0 {
+		return
+	}
+	status := messages.PossiblyPersisted
+	if int(b.live()) == len(gone) {
+		status = b.status()
+	}
+	s.answerSome(b, gone, causes, status)
+}
+
+func (s *State) hasEnded(b *batch, now seams.Instant) bool {
+	if b.oldestAdmission() <= now.Add(-s.deliveryTimeout) {
+		return true
+	}
+	for _, run := range b.side.contexts {
+		if run.ctx != nil && run.ctx.Err() != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// nextDeadline is when the state wants to step again if nothing else happens.
+func (s *State) nextDeadline(now seams.Instant) seams.Instant {
+	at := seams.Never
+	consider := func(b *batch) {
+		if b.live() == 0 {
+			return
+		}
+		deadline := b.oldestAdmission().Add(s.deliveryTimeout)
+		if deadline <= now {
+			// The oldest are answered already; the next ones are due later.
+			deadline = max(b.newestAdmission().Add(s.deliveryTimeout), now.Add(contextSweep))
+		}
+		at = min(at, deadline)
+		if len(b.side.contexts) > 0 {
+			at = min(at, now.Add(contextSweep))
+		}
+	}
+	if o := s.open; o != nil && o.count > 0 {
+		if o.lingerUntil > now {
+			at = min(at, o.lingerUntil)
+		}
+		consider(o)
+	}
+	if len(s.pending) > 0 {
+		consider(s.pending[0])
+		if s.retryAt > now {
+			at = min(at, s.retryAt)
+		}
+	}
+	for _, b := range s.inFlight {
+		consider(b)
+	}
+	return at
+}
+
+// review announces the partition to its broker if a batch can be taken now.
+func (s *State) review(now seams.Instant) {
+	if s.announced || !s.canTake(now) {
+		return
+	}
+	s.announced = true
+	s.fx.announce = true
+	s.fx.class = s.classOf(s.next())
+}
+
+// next is the batch that a Take would hand over.
+func (s *State) next() *batch {
+	if len(s.pending) > 0 {
+		return s.pending[0]
+	}
+	return s.open
+}
+
+func (s *State) openIsReady(now seams.Instant) bool {
+	o := s.open
+	return o != nil && o.count > 0 && (o.urgent || now >= o.lingerUntil)
+}
+
+func (s *State) canTake(now seams.Instant) bool {
+	if s.leader.Broker == nil || now < s.retryAt {
+		return false
+	}
+	if len(s.pending) == 0 {
+		if !s.openIsReady(now) {
+			return false
+		}
+		if s.open.codec != codecs.None {
+			// Compression runs elsewhere and announces the batch when done.
+			s.sealOpen(now)
+			return false
+		}
+	}
+	b := s.next()
+	return !b.compressing && s.hasWindow(b, now)
+}
+
+// hasWindow applies the rules of how many batches may be in flight (DESIGN 4.3).
+func (s *State) hasWindow(b *batch, now seams.Instant) bool {
+	n := len(s.inFlight)
+	if n == 0 {
+		return true
+	}
+	last := s.inFlight[n-1]
+	if last.numbered != b.numbered || last.current.broker != s.leader.ID {
+		return false
+	}
+	if s.classOf(b).Lane != last.current.lane {
+		return false
+	}
+	if !b.numbered {
+		return n < s.unnumberedInFlight && s.failures == 0
+	}
+	if s.oneInFlight || s.needsEpoch || now.Sub(s.lastSuccess) > producerForgottenAfter {
+		return false
+	}
+	return n < s.maxInFlight
+}
+
+func (s *State) classOf(b *batch) messages.Class {
+	c := messages.Class{Lane: messages.LaneProduce, Acks: b.acks}
+	switch {
+	case b.acks == messages.AcksNone:
+		c.Lane = messages.LaneNoAcks
+	case s.slow:
+		c.Lane = messages.LaneSlow
+	}
+	return c
+}
+
+// take hands the next batch over. The caller stamps it after unlocking.
+func (s *State) take(r messages.TakeRequest) (*attempt, messages.TakeStatus) {
+	if s.leader.ID != r.Broker {
+		// An announcement from before the leader moved; the flag is about the new
+		// leader's.
+		return nil, messages.TakeDone
+	}
+	if b := s.next(); b != nil && b.count > 0 && s.hasEnded(b, r.Now) {
+		s.sweep(r.Now)
+	}
+	if !s.canTake(r.Now) {
+		s.announced = false
+		return nil, messages.TakeDone
+	}
+	b := s.next()
+	if s.classOf(b) != r.Class {
+		return nil, messages.TakeReclass
+	}
+	if !r.First && b.wireBytes() > r.RoomBytes {
+		return nil, messages.TakeNoRoom
+	}
+	if b.codec == codecs.Zstd && r.ProduceVersion < 7 {
+		s.announced = false
+		s.unqueue(b)
+		s.fail(b, errZstdTooOld, b.status())
+		s.review(r.Now)
+		return nil, messages.TakeDone
+	}
+	if b.numbered && !b.hasSequence {
+		if !s.adopt(r.Identity) {
+			return nil, messages.TakeNeedsIdentity
+		}
+	}
+	if !b.sealed {
+		s.sealOpen(r.Now)
+		if b.count == 0 {
+			s.announced = false
+			return nil, messages.TakeDone
+		}
+	}
+	s.unqueue(b)
+	if b.numbered && !b.hasSequence {
+		b.identity, b.sequence, b.hasSequence = s.identity, s.nextSequence, true
+		s.nextSequence = int32((int64(s.nextSequence) + int64(b.count)) % sequenceModulus)
+	}
+	s.attemptCount++
+	b.attempts++
+	b.broker = r.Broker
+	a := &b.first
+	if b.attempts > 1 {
+		a = new(attempt)
+	}
+	*a = attempt{batch: b, number: s.attemptCount, broker: r.Broker, taken: r.Now, lane: r.Class.Lane}
+	b.current = a
+	s.inFlight = append(s.inFlight, b)
+	if s.canTake(r.Now) {
+		return a, messages.TakeMore
+	}
+	s.announced = false
+	return a, messages.TakeDone
+}
+
+var errZstdTooOld = errors.New("zstd needs a broker of version 2.1 or later (Produce 7); choose another codec")
+
+// adopt makes sure that the state has an identity under which it may number new
+// batches. A partition keeps its identity as long as it can: others' bumps do
+// not concern it.
+func (s *State) adopt(offered messages.Identity) bool {
+	if s.identity.Known() && !s.needsEpoch {
+		return true
+	}
+	if len(s.inFlight) > 0 || !offered.Known() || offered == s.identity {
+		if s.needsEpoch && len(s.inFlight) == 0 && offered == s.identity {
+			s.fx.bump, s.fx.bumpFrom = true, s.identity
+		}
+		return false
+	}
+	// A new identity numbers from 0, and this is the first time that this
+	// partition goes under it: identities are never handed out twice.
+	s.identity, s.nextSequence, s.needsEpoch = offered, 0, false
+	s.closeGate()
+	return true
+}
+
+func (s *State) closeGate() {
+	s.oneInFlight = true
+	s.gate = s.attemptCount
+}
+
+func (s *State) unqueue(b *batch) {
+	for i, p := range s.pending {
+		if p == b {
+			s.pending = append(s.pending[:i], s.pending[i+1:]...)
+			s.backlogBytes -= b.bytes
+			return
+		}
+	}
+}
+
+// requeue puts a batch back into its place in the order of admission.
+func (s *State) requeue(b *batch) {
+	at := len(s.pending)
+	for at > 0 && s.pending[at-1].order > b.order {
+		at--
+	}
+	s.pending = append(s.pending, nil)
+	copy(s.pending[at+1:], s.pending[at:])
+	s.pending[at] = b
+	s.backlogBytes += b.bytes
+}
+
+// needBytes is the size of the chunk that a record of n bytes asks for: small
+// for a partition whose batches are small.
+func (s *State) needBytes(n int) int {
+	if s.open == nil || s.open.count == 0 {
+		n += protocol.BatchHeaderSize
+		if s.lastBytes < memory.SmallChunkBytes*3/4 {
+			return max(n, memory.SmallChunkBytes)
+		}
+	}
+	return max(n, memory.ChunkBytes)
+}
+
+// invariant is checked by tests after every step and by each new incarnation of
+// the actor.
+func (s *State) invariant() error {
+	var last uint64
+	live := int64(0)
+	bytes := 0
+	for _, b := range s.pending {
+		if b.order <= last {
+			return fmt.Errorf("pending batch %d stands after %d", b.order, last)
+		}
+		if b.settled || !b.sealed || b.current != nil {
+			return fmt.Errorf("pending batch %d is settled, open or in flight", b.order)
+		}
+		last = b.order
+		live += int64(b.live())
+		bytes += b.bytes
+	}
+	if bytes != s.backlogBytes {
+		return fmt.Errorf("backlog is %d bytes, counted %d", bytes, s.backlogBytes)
+	}
+	if s.open != nil {
+		if s.open.order <= last {
+			return fmt.Errorf("open batch %d stands after %d", s.open.order, last)
+		}
+		live += int64(s.open.live())
+	}
+	for _, b := range s.inFlight {
+		if b.settled || b.current == nil {
+			return fmt.Errorf("in-flight batch %d is settled or has no attempt", b.order)
+		}
+		live += int64(b.live())
+	}
+	if live != s.unanswered {
+		return fmt.Errorf("%d records are unanswered, counted %d", live, s.unanswered)
+	}
+	if limit := max(s.maxInFlight, s.unnumberedInFlight); len(s.inFlight) > limit {
+		return fmt.Errorf("%d batches in flight, limit %d", len(s.inFlight), limit)
+	}
+	return nil
+}

@@ -1,0 +1,320 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/troupe-kafka/troupe/messages"
+	"github.com/troupe-kafka/troupe/protocol"
+	"github.com/troupe-kafka/troupe/seams"
+)
+
+// Config is what a broker actor is started with.
+type Config struct {
+	Settings *messages.Settings
+	Info     messages.BrokerInfo
+	Identity messages.Identity
+	// Root hears of lost connections and needed identities.
+	Root *actor.PID
+	// Supervisor decides about failed connections.
+	Supervisor actor.SupervisorStrategy
+}
+
+// broker is the actor of one node. It is restarted only for bugs; what is lost
+// then is settled as lost, so that the accumulators send it again.
+type broker struct {
+	Config
+	path       string
+	state      *State
+	children   [messages.Lanes]*actor.PID
+	spawned    int
+	response   protocol.ProduceResponse
+	timer      seams.Timer
+	timing     seams.Instant
+	lost       int // connections lost in a row
+	askedForID bool
+}
+
+// NodeName is a broker's name below the root.
+func NodeName(id int32) string {
+	if messages.IsSeed(id) {
+		return "broker/seed-" + strconv.Itoa(int(-2-id))
+	}
+	return "broker/" + strconv.Itoa(int(id))
+}
+
+// Props returns the properties of a broker actor.
+func Props(c Config) *actor.Props {
+	path := c.Settings.Name + "/" + NodeName(c.Info.ID)
+	return c.Settings.Props(path, func() actor.Actor {
+		s := c.Settings
+		return &broker{Config: c, path: path, timing: seams.Never, state: newState(config{
+			id: c.Info.ID, clientID: s.ClientID, requestMaxBytes: s.RequestMaxBytes, maxInFlight: s.MaxInFlight,
+			requestTimeout: s.RequestTimeout, timeoutSlack: s.RequestTimeoutSlack, connectionIdle: s.ConnectionIdle,
+		}, c.Identity)}
+	}, actor.WithSupervisor(c.Supervisor))
+}
+
+// written tells the broker that a request without an answer has been written.
+type written struct{ request *request }
+
+// Receive implements actor.Actor.
+func (b *broker) Receive(c actor.Context) {
+	now := b.Settings.Clock.Now()
+	switch m := c.Message().(type) {
+	case *actor.Started:
+		self, system := c.Self(), c.ActorSystem()
+		b.timer = b.Settings.Clock.NewTimer(func() { system.Root.Send(self, &seams.Woken{}) })
+	case *messages.PartitionReady:
+		b.state.partitionReady(m.Taker, m.Class)
+	case *messages.ResponseReceived:
+		b.responseReceived(c, m, now)
+	case *written:
+		b.state.remove(&b.state.lanes[m.request.lane], m.request)
+		b.state.settleRest(m.request, nil, true, now)
+		m.request.drop()
+		m.request.drop()
+	case *messages.ConnectionUp:
+		b.connectionUp(c, m, now)
+	case *messages.ConnectionLost:
+		b.connectionLost(c, m, now)
+	case *messages.IdentityChanged:
+		b.askedForID = false
+		b.state.identityChanged(m.Identity)
+	case *messages.ControlRequest:
+		b.state.addControl(m, now)
+	case *messages.BrokerMoved:
+		b.moved(c, m, now)
+	case *seams.Woken:
+		b.timing = seams.Never
+		b.deadlines(c, now)
+	case *actor.Terminated:
+		for l, pid := range b.children {
+			if pid != nil && pid.Equal(m.Who) {
+				b.children[l] = nil
+				b.state.lanes[l].wanted = false
+			}
+		}
+		return
+	case *actor.Restarting, *actor.Stopping:
+		b.stop(now)
+		return
+	default:
+		return
+	}
+	b.pump(c, now)
+	b.arm(now)
+}
+
+// pump starts what connections are wanted and writes what can be written.
+func (b *broker) pump(c actor.Context, now seams.Instant) {
+	for l := range b.children {
+		if b.state.lanes[l].wanted && b.children[l] == nil && !b.state.closed {
+			b.spawnConnection(c, messages.Lane(l))
+		}
+	}
+	for _, class := range classes {
+		for b.state.hasRoom(class.Lane, now) && len(b.state.ready[class]) > 0 {
+			r := requests.Get().(*request)
+			ok, needIdentity := b.state.assemble(class, r, now)
+			if needIdentity && !b.askedForID {
+				b.askedForID = true
+				c.Send(b.Root, &messages.NeedIdentity{})
+			}
+			if !ok {
+				requests.Put(r)
+				break
+			}
+			if class.Acks == messages.AcksNone {
+				self, system := c.Self(), c.ActorSystem()
+				r.written = func(r *request) { system.Root.Send(self, &written{r}) }
+			}
+			frame := b.state.sendProduce(class, r, now)
+			b.state.lanes[class.Lane].connection.Write(frame, r)
+		}
+	}
+	for r := b.state.nextControl(now); r != nil; r = b.state.nextControl(now) {
+		body := r.control.Request
+		body.SetVersion(r.version)
+		frame := protocol.AppendRequestHeader(make([]byte, 4, 256), body.Key(), body.GetVersion(), r.correlation, b.Settings.ClientID, body.IsFlexible())
+		frame = body.AppendTo(frame)
+		protocol.PutFrameSize(frame)
+		b.state.lanes[messages.LaneControl].connection.Write([][]byte{frame}, r)
+	}
+}
+
+// arm sets the timer for the next deadline, lazily: it is never moved back.
+func (b *broker) arm(now seams.Instant) {
+	at := b.state.nextDeadline(now)
+	if at < b.timing {
+		b.timing = at
+		b.timer.Reset(at)
+	}
+}
+
+func (b *broker) responseReceived(c actor.Context, m *messages.ResponseReceived, now seams.Instant) {
+	defer frames.put(m)
+	lane := &b.state.lanes[m.Lane]
+	if !lane.up || m.Generation != lane.generation {
+		return
+	}
+	correlation, _, err := protocol.ResponseHeader(m.Frame, false)
+	if err == nil {
+		var r *request
+		if r, err = b.state.answered(m.Lane, correlation, now); err == nil {
+			if r.control != nil {
+				err = b.answerControl(c, r, m.Frame)
+			} else if err = b.response.Decode(r.version, m.Frame); err == nil {
+				b.lost = 0
+				b.state.settleAnswer(r, &b.response, now)
+			} else {
+				b.state.settleRest(r, fmt.Errorf("%w: unreadable answer: %w", messages.ErrConnectionLost, err), true, now)
+			}
+			r.drop()
+		}
+	}
+	if err != nil {
+		b.Settings.Log.Error().Err(err).Int32("broker", b.Info.ID).Msg("unreadable answer; the connection is given up")
+		lane.connection.Close(err)
+	}
+}
+
+func (b *broker) answerControl(c actor.Context, r *request, frame []byte) error {
+	response := r.control.Request.ResponseKind()
+	response.SetVersion(r.version)
+	_, body, err := protocol.ResponseHeader(frame, response.IsFlexible())
+	if err == nil {
+		err = response.ReadFrom(append([]byte(nil), body...))
+	}
+	answer := &messages.ControlResponse{Ticket: r.control.Ticket, Broker: b.Info.ID, Response: response}
+	if err != nil {
+		answer.Response, answer.Err = nil, err
+	}
+	c.Send(r.control.ReplyTo, answer)
+	return err
+}
+
+func (b *broker) failControl(c actor.Context, failed []*messages.ControlRequest, err error) {
+	for _, m := range failed {
+		c.Send(m.ReplyTo, &messages.ControlResponse{Ticket: m.Ticket, Broker: b.Info.ID, Err: err})
+	}
+}
+
+func (b *broker) connectionUp(c actor.Context, m *messages.ConnectionUp, now seams.Instant) {
+	if b.children[m.Lane] == nil {
+		m.Connection.Close(seams.ErrClosedLocally)
+		return
+	}
+	b.lost = 0
+	b.state.connectionUp(m, now)
+}
+
+func (b *broker) connectionLost(c actor.Context, m *messages.ConnectionLost, now seams.Instant) {
+	lost := b.state.connectionLost(m)
+	err := fmt.Errorf("%w: broker %d (%s): %w", messages.ErrConnectionLost, b.Info.ID, b.Info.Address, m.Reason)
+	for _, r := range lost {
+		if r.control != nil {
+			b.failControl(c, []*messages.ControlRequest{r.control}, err)
+		} else {
+			b.state.settleRest(r, err, !r.unwritten.Load(), now)
+		}
+		r.drop()
+	}
+	if m.Lane == messages.LaneControl {
+		// Whoever asked has other brokers to ask.
+		b.failControl(c, b.state.failControl(now, true), err)
+	}
+	quiet := m.WasUp && len(lost) == 0 && !b.state.wants(m.Lane)
+	if quiet || b.state.closed {
+		// An end with nothing in flight is not a failure: both sides close
+		// connections that were idle.
+		b.stopConnection(c, m.Lane)
+		return
+	}
+	b.lost++
+	if b.lost == 1 {
+		b.Settings.Log.Warn().Err(m.Reason).Int32("broker", b.Info.ID).Str("address", b.Info.Address).Stringer("lane", m.Lane).
+			Int("in_flight", len(lost)).Msg("connection lost; trying again")
+	} else if b.lost&(b.lost-1) == 0 {
+		b.Settings.Log.Warn().Err(m.Reason).Int32("broker", b.Info.ID).Int("times", b.lost).Msg("still no connection")
+	}
+	c.Send(b.Root, &messages.RefreshMetadata{Reason: "connection lost"})
+	if !b.state.wants(m.Lane) {
+		b.stopConnection(c, m.Lane)
+	}
+}
+
+// deadlines gives up connections that owe an answer for too long, and closes
+// the ones nobody uses.
+func (b *broker) deadlines(c actor.Context, now seams.Instant) {
+	for _, l := range b.state.expired(now) {
+		b.state.lanes[l].connection.Close(fmt.Errorf("%w after %v", messages.ErrRequestTimeout, b.Settings.RequestTimeout+b.Settings.RequestTimeoutSlack))
+	}
+	for _, l := range b.state.idle(now) {
+		b.stopConnection(c, l)
+		b.state.connectionLost(&messages.ConnectionLost{Lane: l, Generation: b.state.lanes[l].generation, WasUp: true})
+	}
+	b.failControl(c, b.state.failControl(now, false), fmt.Errorf("%w: no connection to broker %d (%s)", messages.ErrRequestTimeout, b.Info.ID, b.Info.Address))
+}
+
+// moved takes in a new address: the old connections lead to somebody else.
+func (b *broker) moved(c actor.Context, m *messages.BrokerMoved, now seams.Instant) {
+	if m.Address == b.Info.Address {
+		return
+	}
+	b.Info.Address = m.Address
+	for l := range b.state.lanes {
+		lane := &b.state.lanes[l]
+		if b.children[l] == nil {
+			continue
+		}
+		err := errors.New("the broker has a new address")
+		for _, r := range b.state.connectionLost(&messages.ConnectionLost{Lane: messages.Lane(l), Generation: lane.generation, WasUp: lane.up}) {
+			if r.control != nil {
+				b.failControl(c, []*messages.ControlRequest{r.control}, err)
+			} else {
+				b.state.settleRest(r, fmt.Errorf("%w: %w", messages.ErrConnectionLost, err), !r.unwritten.Load(), now)
+			}
+			r.drop()
+		}
+		b.stopConnection(c, messages.Lane(l))
+		lane.wanted = b.state.wants(messages.Lane(l))
+	}
+}
+
+func (b *broker) spawnConnection(c actor.Context, l messages.Lane) {
+	b.spawned++
+	name := fmt.Sprintf("connection/%s-%d", l, b.spawned)
+	pid, err := c.SpawnNamed(connectionProps(b.Settings, b.path+"/"+name, c.Self(), l, b.Info), name)
+	if err != nil {
+		panic(err) // a name is never used twice
+	}
+	b.children[l] = pid
+}
+
+func (b *broker) stopConnection(c actor.Context, l messages.Lane) {
+	if pid := b.children[l]; pid != nil {
+		c.Stop(pid)
+		b.children[l] = nil
+	}
+	b.state.lanes[l].wanted = false
+}
+
+// stop settles what is left. The children are stopped by protoactor and close
+// their sockets.
+func (b *broker) stop(now seams.Instant) {
+	b.state.closed = true
+	b.timer.Stop()
+	for l := range b.state.lanes {
+		for _, r := range b.state.lanes[l].inFlight {
+			if r.control == nil {
+				b.state.settleRest(r, fmt.Errorf("%w: %w", messages.ErrConnectionLost, seams.ErrClosedLocally), !r.unwritten.Load(), now)
+			}
+			r.drop()
+		}
+		b.state.lanes[l].inFlight = nil
+	}
+}

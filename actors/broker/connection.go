@@ -1,0 +1,213 @@
+package broker
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/troupe-kafka/troupe/messages"
+	"github.com/troupe-kafka/troupe/protocol"
+	"github.com/troupe-kafka/troupe/seams"
+)
+
+// ConnectionFailure is what a connection actor fails with. The supervision
+// strategy turns it into a delayed restart; anything else is a bug.
+type ConnectionFailure = messages.ConnectionFailure
+
+// connection is the actor of one socket: it dials, asks for the versions, hands
+// the open connection to its broker, and fails when the socket does. It holds
+// nothing that anybody would miss.
+type connection struct {
+	settings *messages.Settings
+	broker   *actor.PID
+	lane     messages.Lane
+	info     messages.BrokerInfo
+	link     *link
+	asked    int16 // ApiVersions version of the handshake
+	up       bool
+}
+
+type (
+	linkOpened   struct{ link *link }
+	linkReceived struct {
+		link  *link
+		frame []byte
+	}
+	linkClosed struct {
+		link   *link
+		reason error
+	}
+)
+
+func connectionProps(s *messages.Settings, path string, broker *actor.PID, lane messages.Lane, info messages.BrokerInfo) *actor.Props {
+	var generation atomic.Int64
+	return s.Props(path, func() actor.Actor {
+		return &connection{settings: s, broker: broker, lane: lane, info: info, link: &link{generation: int(generation.Add(1))}}
+	})
+}
+
+// Receive implements actor.Actor.
+func (k *connection) Receive(c actor.Context) {
+	switch m := c.Message().(type) {
+	case *actor.Started:
+		k.link.self, k.link.broker, k.link.system, k.link.lane = c.Self(), k.broker, c.ActorSystem(), k.lane
+		k.link.connection = k.settings.Transport.Dial(k.info.Address, k.link)
+	case *linkOpened:
+		if m.link == k.link {
+			k.askVersions(apiVersionsMax)
+		}
+	case *linkReceived:
+		if m.link == k.link {
+			k.handshake(c, m.frame)
+		}
+	case *linkClosed:
+		if m.link == k.link {
+			// The broker settles on this message, not on the failure that
+			// follows: the failure overtakes what the socket delivered before.
+			c.Send(k.broker, &messages.ConnectionLost{Lane: k.lane, Generation: k.link.generation, Reason: m.reason, WasUp: k.up})
+			panic(&ConnectionFailure{Address: k.info.Address, Reason: m.reason, WasUp: k.up})
+		}
+	case *actor.Stopping, *actor.Restarting:
+		if k.link.connection != nil {
+			k.link.connection.Close(seams.ErrClosedLocally)
+		}
+	}
+}
+
+// apiVersionsMax is the newest ApiVersions request that is tried first; a
+// broker that does not know it says so in version 0 (KIP-511).
+const apiVersionsMax = 3
+
+func (k *connection) askVersions(version int16) {
+	k.asked = version
+	r := kmsg.NewPtrApiVersionsRequest()
+	r.SetVersion(version)
+	r.ClientSoftwareName, r.ClientSoftwareVersion = k.settings.Software, k.settings.SoftwareVer
+	frame := protocol.AppendRequestHeader(make([]byte, 4, 128), r.Key(), version, 1, k.settings.ClientID, r.IsFlexible())
+	frame = r.AppendTo(frame)
+	protocol.PutFrameSize(frame)
+	k.link.connection.Write([][]byte{frame}, ignoreWrite{})
+}
+
+type ignoreWrite struct{}
+
+func (ignoreWrite) Written(error, bool) {}
+
+// handshake takes the answer to ApiVersions. Its response header is never
+// flexible.
+func (k *connection) handshake(c actor.Context, frame []byte) {
+	if k.up {
+		return
+	}
+	_, body, err := protocol.ResponseHeader(frame, false)
+	if err != nil {
+		k.link.connection.Close(err)
+		return
+	}
+	r := kmsg.NewPtrApiVersionsResponse()
+	if len(body) >= 2 && protocol.ErrorCode(int16(body[0])<<8|int16(body[1])) == protocol.UnsupportedVersion {
+		if k.asked == 0 {
+			k.link.connection.Close(fmt.Errorf("broker %s refuses ApiVersions 0", k.info.Address))
+			return
+		}
+		k.askVersions(0)
+		return
+	}
+	r.SetVersion(k.asked)
+	if err = r.ReadFrom(body); err == nil && r.ErrorCode != 0 {
+		err = protocol.ErrorCode(r.ErrorCode)
+	}
+	var versions messages.Versions
+	if err == nil {
+		versions, err = negotiate(r)
+	}
+	if err != nil {
+		k.link.connection.Close(fmt.Errorf("version negotiation with %s: %w", k.info.Address, err))
+		return
+	}
+	k.up = true
+	k.link.up.Store(true)
+	c.Send(k.broker, &messages.ConnectionUp{Lane: k.lane, Generation: k.link.generation, Connection: k.link.connection, Versions: versions})
+}
+
+// The versions that this client speaks, lowest and highest. Brokers advertise
+// Produce from 0 though they refuse what is below 3 (KIP-896, KAFKA-18659).
+var ours = map[int16][2]int16{
+	int16(kmsg.Produce):        {3, 13},
+	int16(kmsg.Metadata):       {1, 12},
+	int16(kmsg.InitProducerID): {0, 5},
+}
+
+func negotiate(r *kmsg.ApiVersionsResponse) (messages.Versions, error) {
+	v := messages.Versions{Max: map[int16]int16{int16(kmsg.ApiVersions): 0}}
+	for _, k := range r.ApiKeys {
+		own, known := ours[k.ApiKey]
+		if !known {
+			continue
+		}
+		most := min(own[1], k.MaxVersion)
+		if most < max(own[0], k.MinVersion) {
+			return v, fmt.Errorf("no common version of api %s: broker has %d to %d, this client %d to %d",
+				kmsg.NameForKey(k.ApiKey), k.MinVersion, k.MaxVersion, own[0], own[1])
+		}
+		v.Max[k.ApiKey] = most
+	}
+	for key := range ours {
+		if _, ok := v.Max[key]; !ok {
+			v.Max[key] = -1
+		}
+	}
+	return v, nil
+}
+
+// link hears of the socket's events. Until the handshake is done they go to the
+// connection actor; from then on answers go straight to the broker, and only
+// the end of the connection takes the way through the actor.
+type link struct {
+	generation int
+	lane       messages.Lane
+	self       *actor.PID
+	broker     *actor.PID
+	system     *actor.ActorSystem
+	connection seams.Connection
+	up         atomic.Bool
+}
+
+func (l *link) Opened() { l.system.Root.Send(l.self, &linkOpened{l}) }
+
+func (l *link) Received(frame []byte) {
+	if !l.up.Load() {
+		l.system.Root.Send(l.self, &linkReceived{l, append([]byte(nil), frame...)})
+		return
+	}
+	m := frames.get()
+	m.Lane, m.Generation = l.lane, l.generation
+	m.Frame = append(m.Frame[:0], frame...)
+	l.system.Root.Send(l.broker, m)
+}
+
+func (l *link) Closed(reason error) { l.system.Root.Send(l.self, &linkClosed{l, reason}) }
+
+// framePool keeps the messages that carry answers.
+type framePool struct{ pool sync.Pool }
+
+var frames framePool
+
+// maxPooledFrame keeps one giant answer from staying in memory.
+const maxPooledFrame = 1 << 20
+
+func (p *framePool) get() *messages.ResponseReceived {
+	if m, ok := p.pool.Get().(*messages.ResponseReceived); ok {
+		return m
+	}
+	return &messages.ResponseReceived{}
+}
+
+func (p *framePool) put(m *messages.ResponseReceived) {
+	if cap(m.Frame) <= maxPooledFrame {
+		p.pool.Put(m)
+	}
+}

@@ -1,0 +1,489 @@
+package broker
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/troupe-kafka/troupe/messages"
+	"github.com/troupe-kafka/troupe/protocol"
+	"github.com/troupe-kafka/troupe/seams"
+)
+
+// config is what the state needs of the settings.
+type config struct {
+	id              int32
+	clientID        string
+	requestMaxBytes int
+	maxInFlight     int
+	requestTimeout  time.Duration
+	timeoutSlack    time.Duration
+	connectionIdle  time.Duration
+}
+
+// laneState is one connection of the broker, or the place of one.
+type laneState struct {
+	wanted      bool // a child exists or is to be spawned
+	up          bool
+	generation  int
+	connection  seams.Connection
+	versions    messages.Versions
+	inFlight    []*request // in order of writing, which is the order of answers
+	correlation int32
+	throttled   seams.Instant // no request before (KIP-219)
+	lastUsed    seams.Instant
+}
+
+// request is one request in flight, reused when it is both settled and written. Produce requests carry batches; control
+// requests carry whom to answer.
+type request struct {
+	lane        messages.Lane
+	correlation int32
+	version     int16
+	deadline    seams.Instant
+	batches     []part
+	encoder     protocol.ProduceEncoder
+	noAcks      bool
+	control     *messages.ControlRequest
+
+	// holds counts the ledger and the transport; unwritten says that no byte of
+	// the request can have left.
+	holds     atomic.Int32
+	unwritten atomic.Bool
+	written   func(*request) // told at the end of the write when nobody answers
+}
+
+// Written implements seams.Write. It runs in the transport's turn and touches
+// nothing that the broker's turn changes.
+func (r *request) Written(err error, started bool) {
+	if err != nil && !started {
+		r.unwritten.Store(true)
+	}
+	for i := range r.batches {
+		r.batches[i].batch.WriteEnded()
+	}
+	if r.noAcks && err == nil {
+		r.written(r)
+		return // the hold goes with the message
+	}
+	r.drop()
+}
+
+var requests = sync.Pool{New: func() any { return new(request) }}
+
+func (r *request) drop() {
+	if r.holds.Add(-1) != 0 {
+		return
+	}
+	r.encoder.Reset()
+	clear(r.batches)
+	r.batches, r.control, r.written = r.batches[:0], nil, nil
+	requests.Put(r)
+}
+
+// part is one batch of a request, with the names it travels under: a response of
+// version 13 has no names, and the topic may be created again meanwhile
+// (KAFKA-19397).
+type part struct {
+	taker   messages.Taker
+	batch   messages.Batch
+	topic   string
+	id      [16]byte
+	index   int32
+	settled bool
+}
+
+// State is a broker's ledger: who is ready, what is in flight, what is waited
+// for. It does no I/O and is told the time.
+type State struct {
+	config
+	lanes    [messages.Lanes]laneState
+	ready    map[messages.Class][]messages.Taker
+	queued   map[messages.Taker]bool
+	waiting  []messages.Taker // for an identity
+	control  []queuedControl  // not yet written
+	identity messages.Identity
+	closed   bool
+}
+
+// classes in the order in which they are served.
+var classes = [...]messages.Class{
+	{Lane: messages.LaneProduce, Acks: messages.AcksAll},
+	{Lane: messages.LaneProduce, Acks: messages.AcksLeader},
+	{Lane: messages.LaneSlow, Acks: messages.AcksAll},
+	{Lane: messages.LaneSlow, Acks: messages.AcksLeader},
+	{Lane: messages.LaneNoAcks, Acks: messages.AcksNone},
+}
+
+func newState(c config, identity messages.Identity) *State {
+	return &State{config: c, ready: make(map[messages.Class][]messages.Taker), queued: make(map[messages.Taker]bool), identity: identity}
+}
+
+// partitionReady puts a partition in line, once.
+func (s *State) partitionReady(t messages.Taker, c messages.Class) {
+	if s.queued[t] {
+		return
+	}
+	s.queued[t] = true
+	s.ready[c] = append(s.ready[c], t)
+	s.lanes[c.Lane].wanted = true
+}
+
+// identityChanged brings back the partitions that waited for it.
+func (s *State) identityChanged(i messages.Identity) {
+	s.identity = i
+	waiting := s.waiting
+	s.waiting = nil
+	for _, t := range waiting {
+		delete(s.queued, t)
+		s.partitionReady(t, t.Class())
+	}
+}
+
+// hasRoom reports whether a lane can take another request now.
+func (s *State) hasRoom(l messages.Lane, now seams.Instant) bool {
+	lane := &s.lanes[l]
+	return lane.up && len(lane.inFlight) < s.maxInFlight && now >= lane.throttled
+}
+
+// assemble takes batches of ready partitions into a request, and returns nil
+// when there is none. needIdentity says that some partition cannot go on without
+// a producer id.
+func (s *State) assemble(c messages.Class, r *request, now seams.Instant) (ok, needIdentity bool) {
+	line := s.ready[c]
+	if len(line) == 0 {
+		return false, false
+	}
+	lane := &s.lanes[c.Lane]
+	version := lane.versions.Max[int16(kmsg.Produce)]
+	room := s.requestMaxBytes
+	r.batches = r.batches[:0]
+	var again []messages.Taker
+	n := 0
+	for n < len(line) && len(r.batches) < maxBatchesPerRequest {
+		t := line[n]
+		batch, status := t.Take(messages.TakeRequest{
+			Now: now, Broker: s.id, Identity: s.identity, Class: c,
+			RoomBytes: room, First: len(r.batches) == 0, ProduceVersion: version,
+		})
+		if status == messages.TakeNoRoom {
+			break
+		}
+		n++
+		if batch != nil {
+			r.batches = append(r.batches, part{taker: t, batch: batch, topic: t.Topic(), id: t.TopicID(), index: t.Partition()})
+			room -= batch.Bytes() + protocol.ProducePartitionOverhead
+		}
+		switch status {
+		case messages.TakeMore:
+			// At most one batch of a partition per request: the rest waits for the
+			// next, behind everybody else.
+			again = append(again, t)
+		case messages.TakeReclass:
+			delete(s.queued, t)
+			s.partitionReady(t, t.Class())
+		case messages.TakeNeedsIdentity:
+			needIdentity = true
+			s.waiting = append(s.waiting, t)
+		default:
+			delete(s.queued, t)
+		}
+		if room <= 0 {
+			break
+		}
+	}
+	rest := s.ready[c][n:]
+	if len(again) == 0 && len(rest) == 0 {
+		clear(s.ready[c])
+		s.ready[c] = s.ready[c][:0]
+	} else {
+		kept := append(s.ready[c][:0:0], rest...)
+		s.ready[c] = append(kept, again...)
+	}
+	return len(r.batches) > 0, needIdentity
+}
+
+// maxBatchesPerRequest bounds the partitions of one request: an answer that
+// large takes the broker long, and one lost connection puts all of them in doubt.
+const maxBatchesPerRequest = 2000
+
+// sendProduce encodes a request and enters it into the ledger.
+func (s *State) sendProduce(c messages.Class, r *request, now seams.Instant) [][]byte {
+	lane := &s.lanes[c.Lane]
+	lane.correlation++
+	lane.lastUsed = now
+	r.lane, r.correlation, r.control = c.Lane, lane.correlation, nil
+	r.version = lane.versions.Max[int16(kmsg.Produce)]
+	s.limitVersion(r)
+	r.holds.Store(2)
+	r.unwritten.Store(false)
+	r.noAcks = c.Acks == messages.AcksNone
+	timeout := s.requestTimeout
+	for i := range r.batches {
+		// The largest of its batches: a shorter one would fail its neighbours.
+		timeout = max(timeout, time.Duration(r.batches[i].batch.TimeoutMs())*time.Millisecond)
+	}
+	r.deadline = now.Add(timeout + s.timeoutSlack)
+	topics := groupByTopic(r.batches)
+	e := &r.encoder
+	e.Begin(r.version, r.correlation, s.clientID, nil, c.Acks.Wire(), int32(timeout/time.Millisecond), topics)
+	for i := 0; i < len(r.batches); {
+		end := i + 1
+		for end < len(r.batches) && sameTopic(&r.batches[i], &r.batches[end]) {
+			end++
+		}
+		e.Topic(r.batches[i].topic, r.batches[i].id, end-i)
+		for ; i < end; i++ {
+			r.batches[i].batch.WriteBegins()
+			e.Partition(r.batches[i].index, r.batches[i].batch.Slices())
+		}
+	}
+	lane.inFlight = append(lane.inFlight, r)
+	return e.Finish()
+}
+
+func sameTopic(a, b *part) bool { return a.topic == b.topic && a.id == b.id }
+
+// groupByTopic brings batches of one topic together, keeping the order in which
+// topics first appear, and returns the number of topics.
+func groupByTopic(parts []part) int {
+	topics := 0
+	for i := 0; i < len(parts); {
+		topics++
+		end := i + 1
+		for j := end; j < len(parts); j++ {
+			if sameTopic(&parts[i], &parts[j]) {
+				if j != end {
+					p := parts[j]
+					copy(parts[end+1:j+1], parts[end:j])
+					parts[end] = p
+				}
+				end++
+			}
+		}
+		i = end
+	}
+	return topics
+}
+
+// limitVersion uses the highest version that names every topic: topic ids need an
+// id for each of them.
+func (s *State) limitVersion(r *request) {
+	for i := range r.batches {
+		if r.batches[i].id == ([16]byte{}) && r.version >= 13 {
+			r.version = 12
+		}
+	}
+}
+
+// answered matches a response to the oldest request of its lane. Anything else
+// means that the two ends of the connection no longer agree.
+func (s *State) answered(l messages.Lane, correlation int32, now seams.Instant) (*request, error) {
+	lane := &s.lanes[l]
+	if len(lane.inFlight) == 0 {
+		return nil, fmt.Errorf("broker %d answered request %d, but none is in flight", s.id, correlation)
+	}
+	r := lane.inFlight[0]
+	if r.correlation != correlation {
+		return nil, fmt.Errorf("broker %d answered request %d, expected %d", s.id, correlation, r.correlation)
+	}
+	s.remove(lane, r)
+	lane.lastUsed = now
+	return r, nil
+}
+
+func (s *State) remove(lane *laneState, r *request) {
+	for i, f := range lane.inFlight {
+		if f == r {
+			lane.inFlight = append(lane.inFlight[:i], lane.inFlight[i+1:]...)
+			return
+		}
+	}
+}
+
+// settleAnswer gives each batch of a request its part of the answer. A batch
+// that the broker left out is lost like one without an answer.
+func (s *State) settleAnswer(r *request, response *protocol.ProduceResponse, now seams.Instant) {
+	for i := range response.Partitions {
+		p := &response.Partitions[i]
+		at := i
+		if at >= len(r.batches) || !r.batches[at].is(p, r.version) {
+			for at = 0; at < len(r.batches); at++ {
+				if r.batches[at].is(p, r.version) {
+					break
+				}
+			}
+		}
+		if at == len(r.batches) || r.batches[at].settled {
+			continue
+		}
+		b := &r.batches[at]
+		b.settled = true
+		b.batch.Settle(messages.Result{
+			Now: now, Broker: s.id, Sent: true, Code: p.ErrorCode, ErrorMessage: string(p.ErrorMessage),
+			BaseOffset: p.BaseOffset, LogAppendTimeMs: p.LogAppendTimeMs, LogStartOffset: p.LogStartOffset,
+			LeaderID: p.CurrentLeaderID, LeaderEpoch: p.CurrentLeaderEpoch,
+		})
+	}
+	s.settleRest(r, fmt.Errorf("%w: broker %d left the partition out of its answer", messages.ErrConnectionLost, s.id), true, now)
+	if response.ThrottleMs > 0 {
+		s.lanes[r.lane].throttled = now.Add(time.Duration(response.ThrottleMs) * time.Millisecond)
+	}
+}
+
+func (p *part) is(r *protocol.PartitionResponse, version int16) bool {
+	if p.index != r.Partition {
+		return false
+	}
+	if version >= 13 {
+		return p.id == r.TopicID
+	}
+	return p.topic == string(r.Topic)
+}
+
+// settleRest settles what is left of a request as lost. A nil error is the
+// success of acks 0: the bytes were written.
+func (s *State) settleRest(r *request, err error, sent bool, now seams.Instant) {
+	for i := range r.batches {
+		if !r.batches[i].settled {
+			r.batches[i].settled = true
+			r.batches[i].batch.Settle(messages.Result{
+				Now: now, Broker: s.id, Sent: sent, Err: err, BaseOffset: -1, LogAppendTimeMs: -1, LogStartOffset: -1,
+				LeaderID: -1, LeaderEpoch: -1,
+			})
+		}
+	}
+}
+
+// connectionUp opens a lane.
+func (s *State) connectionUp(m *messages.ConnectionUp, now seams.Instant) {
+	lane := &s.lanes[m.Lane]
+	lane.up, lane.generation, lane.connection, lane.versions = true, m.Generation, m.Connection, m.Versions
+	lane.correlation, lane.throttled, lane.lastUsed = firstCorrelation, 0, now
+}
+
+// firstCorrelation leaves the ids below to the connection's own handshake.
+const firstCorrelation = 1000
+
+// connectionLost closes a lane and returns what was in flight on it.
+func (s *State) connectionLost(m *messages.ConnectionLost) []*request {
+	lane := &s.lanes[m.Lane]
+	if m.Generation != lane.generation && m.WasUp {
+		return nil
+	}
+	lost := lane.inFlight
+	lane.up, lane.connection, lane.inFlight = false, nil, nil
+	lane.wanted = s.wants(m.Lane) || len(lost) > 0
+	return lost
+}
+
+// wants reports whether anything waits for a lane.
+func (s *State) wants(l messages.Lane) bool {
+	if s.closed {
+		return false
+	}
+	if l == messages.LaneControl {
+		return len(s.control) > 0
+	}
+	for _, c := range classes {
+		if c.Lane == l && len(s.ready[c]) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// expired returns the lanes whose oldest request has been without an answer for
+// longer than it may: their connections are given up.
+func (s *State) expired(now seams.Instant) []messages.Lane {
+	var lanes []messages.Lane
+	for l := range s.lanes {
+		if in := s.lanes[l].inFlight; len(in) > 0 && in[0].deadline <= now {
+			lanes = append(lanes, messages.Lane(l))
+		}
+	}
+	return lanes
+}
+
+// idle returns the lanes that nobody used for the idle time.
+func (s *State) idle(now seams.Instant) []messages.Lane {
+	var lanes []messages.Lane
+	for l := range s.lanes {
+		lane := &s.lanes[l]
+		if lane.up && len(lane.inFlight) == 0 && !s.wants(messages.Lane(l)) && now.Sub(lane.lastUsed) >= s.connectionIdle {
+			lanes = append(lanes, messages.Lane(l))
+		}
+	}
+	return lanes
+}
+
+// nextDeadline is when the broker has to look again.
+func (s *State) nextDeadline(now seams.Instant) seams.Instant {
+	at := seams.Never
+	for l := range s.lanes {
+		lane := &s.lanes[l]
+		if len(lane.inFlight) > 0 {
+			at = min(at, lane.inFlight[0].deadline)
+		} else if lane.up {
+			at = min(at, lane.lastUsed.Add(s.connectionIdle))
+		}
+		if lane.throttled > now && s.wants(messages.Lane(l)) {
+			at = min(at, lane.throttled)
+		}
+	}
+	if len(s.control) > 0 {
+		at = min(at, s.control[0].deadline)
+	}
+	return at
+}
+
+type queuedControl struct {
+	*messages.ControlRequest
+	deadline seams.Instant
+}
+
+// addControl puts a control request in line.
+func (s *State) addControl(m *messages.ControlRequest, now seams.Instant) {
+	s.control = append(s.control, queuedControl{m, now.Add(s.requestTimeout)})
+	s.lanes[messages.LaneControl].wanted = true
+}
+
+// nextControl takes the next control request that may be written now, and its
+// entry in the ledger.
+func (s *State) nextControl(now seams.Instant) *request {
+	lane := &s.lanes[messages.LaneControl]
+	if len(s.control) == 0 || !s.hasRoom(messages.LaneControl, now) {
+		return nil
+	}
+	m := s.control[0]
+	s.control = s.control[1:]
+	lane.correlation++
+	lane.lastUsed = now
+	r := &request{
+		lane: messages.LaneControl, correlation: lane.correlation, control: m.ControlRequest,
+		deadline: now.Add(s.requestTimeout),
+	}
+	r.holds.Store(2)
+	r.version = min(lane.versions.Max[m.Request.Key()], m.Request.MaxVersion())
+	lane.inFlight = append(lane.inFlight, r)
+	return r
+}
+
+// failControl takes all control requests that wait for the lane, or only those
+// whose time is over.
+func (s *State) failControl(now seams.Instant, all bool) []*messages.ControlRequest {
+	var failed []*messages.ControlRequest
+	kept := s.control[:0]
+	for _, c := range s.control {
+		if all || c.deadline <= now {
+			failed = append(failed, c.ControlRequest)
+		} else {
+			kept = append(kept, c)
+		}
+	}
+	s.control = kept
+	return failed
+}

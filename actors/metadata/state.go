@@ -1,0 +1,306 @@
+package metadata
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/troupe-kafka/troupe/messages"
+	"github.com/troupe-kafka/troupe/partitioners"
+	"github.com/troupe-kafka/troupe/protocol"
+	"github.com/troupe-kafka/troupe/seams"
+)
+
+const (
+	// staleEpochsAccepted is how often in a row an older leader epoch must be
+	// seen before it is believed: a cluster restored from a backup is younger
+	// than what this client remembers.
+	staleEpochsAccepted = 5
+	// missingBeforeGone is how many refreshes, by different brokers where there
+	// are several, must lack a topic before it counts as deleted.
+	missingBeforeGone = 2
+)
+
+type config struct {
+	seeds      int
+	maxAge     time.Duration
+	minAge     time.Duration
+	timeout    time.Duration // without an answer, the request counts as failed
+	autoCreate bool
+	retry      messages.RetryPolicy
+	random     *rand.Rand
+}
+
+type trackedTopic struct {
+	info      messages.TopicInfo
+	known     bool
+	missing   int
+	missingBy int32
+	stale     map[int32]int // partition → older epochs in a row
+}
+
+// State is what the refresher knows and when it wants to know more.
+type State struct {
+	config
+	topics map[string]*trackedTopic
+	names  []string // sorted; the order of everything sent or published
+	view   *messages.ClusterView
+
+	ticket    int
+	inFlight  bool
+	deadline  seams.Instant
+	refreshAt seams.Instant
+	lastAt    seams.Instant // of the last request
+	failures  int
+	unsettled int // refreshes in a row that left something to wait for
+	candidate int
+	sequence  []int32 // whom to ask, in order
+}
+
+func newState(c config) *State {
+	s := &State{config: c, topics: make(map[string]*trackedTopic), refreshAt: seams.Never, view: &messages.ClusterView{}}
+	s.rotate()
+	return s
+}
+
+// rotate draws the order in which brokers are asked: known ones first, then the
+// bootstrap addresses.
+func (s *State) rotate() {
+	s.sequence = s.sequence[:0]
+	for _, b := range s.view.Brokers {
+		s.sequence = append(s.sequence, b.ID)
+	}
+	s.random.Shuffle(len(s.sequence), func(i, j int) { s.sequence[i], s.sequence[j] = s.sequence[j], s.sequence[i] })
+	seeds := make([]int32, s.seeds)
+	for i := range seeds {
+		seeds[i] = messages.SeedID(i)
+	}
+	s.random.Shuffle(len(seeds), func(i, j int) { seeds[i], seeds[j] = seeds[j], seeds[i] })
+	s.sequence = append(s.sequence, seeds...)
+	s.candidate = 0
+}
+
+func (s *State) track(name string, now seams.Instant) {
+	if s.topics[name] != nil {
+		return
+	}
+	s.topics[name] = &trackedTopic{stale: make(map[int32]int)}
+	at, _ := slices.BinarySearch(s.names, name)
+	s.names = slices.Insert(s.names, at, name)
+	s.unsettled = 0
+	s.refreshAt = now
+}
+
+func (s *State) forget(name string) {
+	delete(s.topics, name)
+	if at, ok := slices.BinarySearch(s.names, name); ok {
+		s.names = slices.Delete(s.names, at, at+1)
+	}
+}
+
+// want asks for a refresh as soon as the minimum age allows.
+func (s *State) want(now seams.Instant) {
+	at := now
+	if s.lastAt > 0 {
+		at = max(now, s.lastAt.Add(s.minAge))
+	}
+	s.refreshAt = min(s.refreshAt, at)
+}
+
+// step returns the request to send now, if any.
+func (s *State) step(now seams.Instant) *messages.ControlRequest {
+	if s.inFlight {
+		if now < s.deadline {
+			return nil
+		}
+		s.failed(now)
+	}
+	if now < s.refreshAt {
+		return nil
+	}
+	s.ticket++
+	s.inFlight, s.deadline, s.lastAt, s.refreshAt = true, now.Add(s.timeout), now, seams.Never
+	r := kmsg.NewPtrMetadataRequest()
+	r.AllowAutoTopicCreation = s.autoCreate
+	r.Topics = []kmsg.MetadataRequestTopic{}
+	for _, name := range s.names {
+		t := kmsg.NewMetadataRequestTopic()
+		t.Topic = kmsg.StringPtr(name)
+		r.Topics = append(r.Topics, t)
+	}
+	return &messages.ControlRequest{Broker: s.sequence[s.candidate%len(s.sequence)], Request: r, Ticket: s.ticket}
+}
+
+// failed moves on to the next broker. Each is tried at once; a wait comes when
+// all were.
+func (s *State) failed(now seams.Instant) {
+	s.inFlight = false
+	s.candidate++
+	s.failures++
+	if s.candidate >= len(s.sequence) {
+		s.rotate()
+	}
+	wait := time.Duration(0)
+	if s.failures >= len(s.sequence) {
+		wait = s.retry.Delay(1+s.failures-len(s.sequence), s.random)
+	}
+	s.refreshAt = now.Add(wait)
+}
+
+// nextDeadline is when step wants to be called again.
+func (s *State) nextDeadline() seams.Instant {
+	if s.inFlight {
+		return s.deadline
+	}
+	return s.refreshAt
+}
+
+// answered takes in a response. It returns the new view, or nil with why there
+// is none.
+func (s *State) answered(m *messages.ControlResponse, now seams.Instant) (*messages.ClusterView, error) {
+	if !s.inFlight || m.Ticket != s.ticket {
+		return nil, nil
+	}
+	if m.Err != nil {
+		s.failed(now)
+		return nil, m.Err
+	}
+	r, ok := m.Response.(*kmsg.MetadataResponse)
+	if !ok || len(r.Brokers) == 0 {
+		s.failed(now)
+		return nil, fmt.Errorf("broker %d answered metadata without any broker", m.Broker)
+	}
+	s.inFlight, s.failures = false, 0
+	view := &messages.ClusterView{Version: s.view.Version + 1}
+	if r.ClusterID != nil {
+		view.ClusterID = *r.ClusterID
+	}
+	for _, b := range r.Brokers {
+		info := messages.BrokerInfo{ID: b.NodeID, Address: joinHostPort(b.Host, b.Port)}
+		if b.Rack != nil {
+			info.Rack = *b.Rack
+		}
+		view.Brokers = append(view.Brokers, info)
+	}
+	slices.SortFunc(view.Brokers, func(a, b messages.BrokerInfo) int { return int(a.ID - b.ID) })
+	settled := true
+	answers := make(map[string]*kmsg.MetadataResponseTopic, len(r.Topics))
+	for i := range r.Topics {
+		if r.Topics[i].Topic != nil {
+			answers[*r.Topics[i].Topic] = &r.Topics[i]
+		}
+	}
+	for _, name := range s.names {
+		t := s.topics[name]
+		if !s.mergeTopic(name, t, answers[name], m.Broker, len(view.Brokers)) {
+			settled = false
+		}
+		view.Topics = append(view.Topics, t.info)
+	}
+	brokersChanged := !slices.EqualFunc(view.Brokers, s.view.Brokers, func(a, b messages.BrokerInfo) bool { return a.ID == b.ID })
+	s.view = view
+	if brokersChanged {
+		s.rotate()
+	}
+	next := now.Add(s.maxAge)
+	if settled {
+		s.unsettled = 0
+	} else {
+		s.unsettled++
+		next = now.Add(s.retry.Delay(s.unsettled, s.random))
+		s.candidate++ // somebody else may know more
+		if s.candidate >= max(1, len(s.view.Brokers)) {
+			s.candidate = 0
+		}
+	}
+	s.refreshAt = min(s.refreshAt, next)
+	if s.refreshAt < now.Add(s.minAge) && settled {
+		s.refreshAt = now.Add(s.minAge)
+	}
+	return view, nil
+}
+
+// mergeTopic takes what one answer says of a topic into what is known. It
+// reports whether there is nothing left to wait for.
+func (s *State) mergeTopic(name string, t *trackedTopic, answer *kmsg.MetadataResponseTopic, broker int32, brokers int) bool {
+	code := protocol.UnknownTopicOrPartition
+	if answer != nil {
+		code = protocol.ErrorCode(answer.ErrorCode)
+	}
+	switch code {
+	case 0:
+	case protocol.TopicAuthorizationFailed, protocol.InvalidTopicException:
+		t.info = messages.TopicInfo{Name: name, Err: code, Permanent: true}
+		return true
+	case protocol.UnknownTopicOrPartition:
+		if t.missing == 0 || t.missingBy != broker || brokers == 1 {
+			t.missing++
+			t.missingBy = broker
+		}
+		if !t.known || t.missing >= missingBeforeGone {
+			t.info = messages.TopicInfo{Name: name, Err: fmt.Errorf("%w: %w", messages.ErrUnknownTopic, code)}
+			t.info.Gone = t.known
+			t.known = false
+		}
+		return false
+	default:
+		if !t.known {
+			t.info = messages.TopicInfo{Name: name, Err: code}
+		}
+		return false
+	}
+	t.missing = 0
+	recreated := t.known && t.info.ID != answer.TopicID
+	old := t.info
+	info := messages.TopicInfo{Name: name, ID: answer.TopicID}
+	settled := true
+	for _, p := range answer.Partitions {
+		next := messages.PartitionInfo{
+			Partition: partitioners.Partition{ID: p.Partition, Leader: p.Leader, Replicas: p.Replicas, ISR: p.ISR}, LeaderEpoch: p.LeaderEpoch,
+		}
+		if p.ErrorCode != 0 && protocol.ErrorCode(p.ErrorCode) != protocol.ReplicaNotAvailable {
+			next.Leader = -1
+		}
+		if !recreated && t.known {
+			if before, ok := find(old.Partitions, p.Partition); ok && p.LeaderEpoch >= 0 && p.LeaderEpoch < before.LeaderEpoch {
+				t.stale[p.Partition]++
+				if t.stale[p.Partition] < staleEpochsAccepted {
+					next = before
+					settled = false
+				}
+			} else {
+				delete(t.stale, p.Partition)
+			}
+		}
+		if next.Leader < 0 {
+			settled = false
+		}
+		info.Partitions = append(info.Partitions, next)
+	}
+	slices.SortFunc(info.Partitions, func(a, b messages.PartitionInfo) int { return int(a.ID - b.ID) })
+	if len(info.Partitions) == 0 {
+		info.Err, settled = protocol.LeaderNotAvailable, false
+	}
+	t.info, t.known = info, info.Err == nil
+	return settled
+}
+
+func find(partitions []messages.PartitionInfo, id int32) (messages.PartitionInfo, bool) {
+	for _, p := range partitions {
+		if p.ID == id {
+			return p, true
+		}
+	}
+	return messages.PartitionInfo{}, false
+}
+
+func joinHostPort(host string, port int32) string {
+	if slices.Contains([]byte(host), ':') {
+		return "[" + host + "]:" + strconv.Itoa(int(port))
+	}
+	return host + ":" + strconv.Itoa(int(port))
+}

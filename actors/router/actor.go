@@ -1,0 +1,314 @@
+package router
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/troupe-kafka/troupe/memory"
+	"github.com/troupe-kafka/troupe/messages"
+	"github.com/troupe-kafka/troupe/partitioners"
+	"github.com/troupe-kafka/troupe/seams"
+)
+
+const (
+	// leaderPart is the part of the budget that the partitions of one leader may
+	// hold together: one dead leader leaves room for the others.
+	leaderPart = 0.75
+	// parkedSweep is how late the end of a parked record's context or time may
+	// be noticed.
+	parkedSweep = 100 * time.Millisecond
+	// urgeEvery is the least time between two rounds of making all open batches
+	// ready because the budget is used up.
+	urgeEvery = 2 * time.Millisecond
+)
+
+type (
+	parkedFirst    struct{ topic *Topic }
+	bufferPressed  struct{}
+	bufferHasRoom  struct{}
+	timerFired     struct{}
+	leaderAccounts map[int32]*memory.Account
+)
+
+func isBufferFull(err error) bool { return errors.Is(err, messages.ErrBufferFull) }
+
+// keeper is the actor that writes the routing table.
+type keeper struct {
+	*Router
+	view     *messages.ClusterView
+	brokers  map[int32]*actor.PID
+	accounts leaderAccounts
+	spawned  map[string]int // incarnations of a topic, since names are never reused
+	hinted   map[string]map[int32]messages.AssignLeader
+	urgedAt  seams.Instant
+	timer    seams.Timer
+	parkedIn map[*Topic]bool
+}
+
+// Name is the router's name below the root.
+const Name = "router"
+
+// Props returns the properties of the router's actor; its state outlives a
+// restart.
+func (r *Router) Props() *actor.Props {
+	k := &keeper{
+		Router: r, accounts: leaderAccounts{-1: r.Budget.NewAccount("leaderless partitions", leaderPart)},
+		spawned: make(map[string]int), hinted: make(map[string]map[int32]messages.AssignLeader), parkedIn: make(map[*Topic]bool),
+	}
+	return r.Settings.Props(r.Settings.Name+"/"+Name, func() actor.Actor { return k })
+}
+
+func (r *Router) sorted() []*Topic {
+	table := *r.table.Load()
+	topics := make([]*Topic, 0, len(table))
+	for _, t := range table {
+		topics = append(topics, t)
+	}
+	slices.SortFunc(topics, func(a, b *Topic) int { return strings.Compare(a.name, b.name) })
+	return topics
+}
+
+// Receive implements actor.Actor.
+func (k *keeper) Receive(c actor.Context) {
+	now := k.Settings.Clock.Now()
+	switch m := c.Message().(type) {
+	case *actor.Started:
+		self, system := c.Self(), c.ActorSystem()
+		if k.timer == nil {
+			k.timer = k.Settings.Clock.NewTimer(func() { system.Root.Send(self, &timerFired{}) })
+		}
+	case *messages.RoutesChanged:
+		k.view, k.brokers = m.View, m.Brokers
+		for i := range m.View.Topics {
+			k.update(c, &m.View.Topics[i], now)
+		}
+	case *messages.LeaderHinted:
+		k.hint(m)
+	case *messages.RefreshFailed:
+		k.lastFail.Store(&m.Err)
+	case *parkedFirst:
+		k.parkedIn[m.topic] = true
+		if m.topic.routes.Load() != nil {
+			// A partition beyond the known ones: one refresh decides.
+			m.topic.mu.Lock()
+			m.topic.beyond = true
+			m.topic.mu.Unlock()
+			c.Send(k.Root, &messages.RefreshMetadata{Reason: "a record names an unknown partition"})
+		}
+		k.timer.Reset(now.Add(parkedSweep))
+	case *bufferHasRoom:
+		for _, t := range k.parkedTopics() {
+			k.drainPending(t)
+		}
+	case *bufferPressed:
+		k.pressed(now)
+	case *timerFired:
+		k.sweep(now)
+	case *actor.Stopping:
+		k.timer.Stop()
+		k.Refuse(messages.ErrClosed)
+		k.FailAll(messages.ErrClosed)
+	}
+}
+
+func (k *keeper) parkedTopics() []*Topic {
+	topics := make([]*Topic, 0, len(k.parkedIn))
+	for t := range k.parkedIn {
+		topics = append(topics, t)
+	}
+	slices.SortFunc(topics, func(a, b *Topic) int { return strings.Compare(a.name, b.name) })
+	return topics
+}
+
+// pressed makes open batches ready while callers wait for the budget, now and
+// then rather than at every wait.
+func (k *keeper) pressed(now seams.Instant) {
+	if !k.Budget.Pressed() {
+		return
+	}
+	if wait := k.urgedAt.Add(urgeEvery); k.urgedAt > 0 && now < wait {
+		k.timer.Reset(wait)
+		return
+	}
+	k.urgedAt = now
+	k.urge()
+}
+
+func (k *keeper) sweep(now seams.Instant) {
+	k.pressed(now)
+	for _, t := range k.parkedTopics() {
+		k.drainPending(t)
+		why := fmt.Errorf("%w %q after %v", messages.ErrUnknownTopic, t.name, k.Settings.MaxTopicWait)
+		if p := k.lastFail.Load(); p != nil {
+			why = fmt.Errorf("%w: %w", why, *p)
+		}
+		t.expireParked(now, now.Add(-k.Settings.MaxTopicWait), why)
+		t.mu.Lock()
+		empty := len(t.parked) == 0
+		t.mu.Unlock()
+		if empty {
+			delete(k.parkedIn, t)
+		}
+	}
+	if len(k.parkedIn) > 0 || k.Budget.Pressed() {
+		k.timer.Reset(now.Add(parkedSweep))
+	}
+}
+
+func (k *keeper) drainPending(t *Topic) {
+	t.mu.Lock()
+	pending := t.pending
+	t.mu.Unlock()
+	if pending != nil {
+		t.drain(pending)
+	}
+}
+
+// update brings a topic's routes in line with what metadata found.
+func (k *keeper) update(c actor.Context, info *messages.TopicInfo, now seams.Instant) {
+	t := (*k.table.Load())[info.Name]
+	if t == nil {
+		return
+	}
+	old := t.routes.Load()
+	if info.Err != nil {
+		k.topicFailed(t, old, info)
+		return
+	}
+	t.err.Store(nil)
+	if len(info.Partitions) == 0 {
+		return
+	}
+	if old != nil && len(old.boxes) > 0 && old.boxes[0].(messages.Taker).TopicID() != info.ID {
+		// Deleted and created again: what was meant for the old topic cannot be
+		// placed in the new one without knowing that it was never written.
+		k.Settings.Log.Warn().Str("topic", t.name).Msg("the topic was deleted and created again")
+		k.retire(old, fmt.Errorf("%w: topic %s was deleted and created again", messages.ErrUnknownPartition, t.name))
+		old = nil
+		t.routes.Store(nil)
+	}
+	rt := &routes{}
+	partitions := int(info.Partitions[len(info.Partitions)-1].ID) + 1
+	if old != nil && len(old.boxes) > partitions {
+		partitions = len(old.boxes) // Kafka never removes a partition
+	}
+	rt.infos = make([]partitioners.Partition, partitions)
+	rt.boxes = make([]messages.Appender, partitions)
+	for i := range rt.infos {
+		rt.infos[i] = partitioners.Partition{ID: int32(i), Leader: -1}
+	}
+	epochs := make([]int32, partitions)
+	for _, p := range info.Partitions {
+		rt.infos[p.ID] = p.Partition
+		epochs[p.ID] = p.LeaderEpoch
+	}
+	if old == nil {
+		k.spawned[t.name]++
+	}
+	for i := range rt.boxes {
+		if old != nil && i < len(old.boxes) {
+			rt.boxes[i] = old.boxes[i]
+		} else {
+			rt.boxes[i] = k.spawn(c, t, info.ID, int32(i))
+		}
+		rt.infos[i].Leader = k.assign(t.name, rt.boxes[i], int32(i), rt.infos[i].Leader, epochs[i])
+		if rt.infos[i].Leader >= 0 {
+			rt.available = append(rt.available, int32(i))
+		}
+	}
+	t.mu.Lock()
+	parked := len(t.parked)
+	t.tries++
+	t.mu.Unlock()
+	if parked == 0 && old != nil {
+		t.routes.Store(rt)
+		return
+	}
+	if !t.drain(rt) {
+		k.parkedIn[t] = true
+		self, system := c.Self(), c.ActorSystem()
+		k.Budget.NotifyRoom(func() { system.Root.Send(self, &bufferHasRoom{}) })
+		k.timer.Reset(now.Add(parkedSweep))
+	}
+}
+
+func (k *keeper) topicFailed(t *Topic, old *routes, info *messages.TopicInfo) {
+	switch {
+	case info.Permanent:
+		err := info.Err
+		t.err.Store(&err)
+		t.refuseParked(err)
+	case info.Gone && old != nil:
+		k.Settings.Log.Warn().Str("topic", t.name).Msg("the topic is gone; its records fail")
+		t.routes.Store(nil)
+		k.retire(old, fmt.Errorf("%w: topic %s was deleted", messages.ErrUnknownPartition, t.name))
+	default:
+		err := info.Err
+		k.lastFail.Store(&err)
+	}
+}
+
+// retire ends the accumulators of a topic that is no more.
+func (k *keeper) retire(old *routes, cause error) {
+	for _, box := range old.boxes {
+		box.FailAll(cause)
+		k.system.Root.Poison(box.PID())
+	}
+}
+
+func (k *keeper) spawn(c actor.Context, t *Topic, id [16]byte, partition int32) messages.Appender {
+	box, err := k.Spawn(c, messages.AccumulatorSpec{Topic: t.name, TopicID: id, Partition: partition, Incarnation: k.spawned[t.name]})
+	if err != nil {
+		panic(err)
+	}
+	return box
+}
+
+// assign tells a partition who leads it, unless it was told of a newer leader
+// already (KIP-951). It returns the leader.
+func (k *keeper) assign(topic string, box messages.Appender, partition, leader, epoch int32) int32 {
+	if h, ok := k.hinted[topic][partition]; ok {
+		if h.LeaderEpoch > epoch {
+			leader, epoch = h.ID, h.LeaderEpoch
+		} else {
+			delete(k.hinted[topic], partition)
+		}
+	}
+	l := messages.AssignLeader{ID: leader, LeaderEpoch: epoch, Broker: k.brokers[leader]}
+	if l.Broker == nil {
+		l.ID, leader = -1, -1
+	}
+	account := k.accounts[leader]
+	if account == nil {
+		account = k.Budget.NewAccount(fmt.Sprintf("leader %d", leader), leaderPart)
+		k.accounts[leader] = account
+	}
+	box.SetAccount(account)
+	box.Tell(&l)
+	return leader
+}
+
+// hint takes in a leader that a broker named with its error.
+func (k *keeper) hint(m *messages.LeaderHinted) {
+	t := (*k.table.Load())[m.Topic]
+	if t == nil || k.brokers[m.LeaderID] == nil {
+		return
+	}
+	rt := t.routes.Load()
+	if rt == nil || int(m.Partition) >= len(rt.boxes) {
+		return
+	}
+	if k.hinted[m.Topic] == nil {
+		k.hinted[m.Topic] = make(map[int32]messages.AssignLeader)
+	}
+	if h, ok := k.hinted[m.Topic][m.Partition]; ok && h.LeaderEpoch >= m.LeaderEpoch {
+		return
+	}
+	k.hinted[m.Topic][m.Partition] = messages.AssignLeader{ID: m.LeaderID, LeaderEpoch: m.LeaderEpoch}
+	k.assign(m.Topic, rt.boxes[m.Partition], m.Partition, m.LeaderID, m.LeaderEpoch)
+}

@@ -1,0 +1,325 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/troupe-kafka/troupe/memory"
+	"github.com/troupe-kafka/troupe/messages"
+	"github.com/troupe-kafka/troupe/seams"
+)
+
+// parkedPart is the part of the budget that records of unknown topics may hold.
+const parkedPart = 0.1
+
+var errBeyond = errors.New("partition beyond the known ones")
+
+func isFull(err error) bool { return errors.Is(err, memory.ErrFull) }
+
+// parking holds the records of a topic whose partitions are not known, or that
+// name a partition beyond the known ones. While it holds any, later records of
+// the topic queue up behind them: order survives the discovery of a topic.
+type parking struct {
+	mu      sync.Mutex
+	parked  []parked
+	chunks  []*memory.Chunk
+	flushes []*messages.FlushWaiter
+	firstAt seams.Instant
+	pending *routes // known, but not drained into yet
+	beyond  bool    // the first parked record waits for a partition to appear
+	tries   int     // refreshes that did not show it
+}
+
+// parked is a copy of a record, in a chunk of the parking's own.
+type parked struct {
+	record   messages.Record
+	callback messages.Callback
+	ctx      context.Context
+	options  Options
+	bytes    int
+	at       seams.Instant
+}
+
+// parkRecord copies the record and queues it. The caller may have to wait for
+// room like everybody else.
+func (t *Topic) parkRecord(ctx context.Context, a *messages.Admission, wait bool) error {
+	if p := t.err.Load(); p != nil {
+		return &messages.DeliveryError{Topic: t.name, Partition: -1, Broker: -1, Cause: *p}
+	}
+	r := t.router
+	need := len(a.Record.Key) + len(a.Record.Value)
+	for _, h := range a.Record.Headers {
+		need += len(h.Key) + len(h.Value) + headerOverhead
+	}
+	need += parkedOverhead
+	var chunk *memory.Chunk
+	defer func() {
+		if chunk != nil {
+			r.Budget.Release(chunk)
+		}
+	}()
+	for {
+		t.mu.Lock()
+		if rt := t.routes.Load(); rt != nil && len(t.parked) == 0 {
+			// Known since the caller looked.
+			if id, set := a.Record.Partition.Get(); !set || int(id) < len(rt.boxes) {
+				t.mu.Unlock()
+				return t.admit(ctx, a, wait)
+			}
+		}
+		if err := r.Refused(); err != nil {
+			t.mu.Unlock()
+			return err
+		}
+		if chunk != nil {
+			t.chunks = append(t.chunks, chunk)
+			chunk = nil
+		}
+		if n := len(t.chunks); n > 0 && cap(t.chunks[n-1].Bytes)-len(t.chunks[n-1].Bytes) >= need {
+			first := len(t.parked) == 0
+			t.add(t.chunks[n-1], a, wait, need, r.Settings.Clock.Now())
+			t.mu.Unlock()
+			if first {
+				r.tellActor(&parkedFirst{t})
+			}
+			return nil
+		}
+		t.mu.Unlock()
+		var err error
+		if wait {
+			chunk, err = r.Budget.Acquire(ctx, r.park, need)
+		} else {
+			chunk, err = r.Budget.TryAcquire(r.park, need)
+		}
+		if err != nil {
+			return t.bufferError(err)
+		}
+	}
+}
+
+// What a parked record costs besides its bytes.
+const (
+	parkedOverhead = 256
+	headerOverhead = 48
+)
+
+func (p *parking) add(chunk *memory.Chunk, a *messages.Admission, wait bool, need int, now seams.Instant) {
+	copyOf := func(b []byte) []byte {
+		if b == nil {
+			return nil
+		}
+		start := len(chunk.Bytes)
+		chunk.Bytes = append(chunk.Bytes, b...)
+		return chunk.Bytes[start:len(chunk.Bytes):len(chunk.Bytes)]
+	}
+	start := len(chunk.Bytes)
+	record := *a.Record
+	record.Key, record.Value = copyOf(record.Key), copyOf(record.Value)
+	if len(record.Headers) > 0 {
+		headers := make([]messages.Header, len(record.Headers))
+		for i, h := range record.Headers {
+			headers[i] = messages.Header{Key: h.Key, Value: copyOf(h.Value)}
+		}
+		record.Headers = headers
+	}
+	// The rest of need stands for the entry and its headers.
+	chunk.Bytes = chunk.Bytes[:min(cap(chunk.Bytes), start+need)]
+	if len(p.parked) == 0 {
+		p.firstAt = now
+		p.tries = 0
+	}
+	p.parked = append(p.parked, parked{
+		record: record, callback: a.Callback, ctx: a.Context, bytes: a.Bytes, at: now,
+		options: Options{Acks: a.Acks, Codec: a.Codec, Wait: wait, Urgent: a.Urgent, TimeoutMs: a.TimeoutMs},
+	})
+}
+
+// refusedRecord is a parked record that will not reach a partition.
+type refusedRecord struct {
+	parked
+	cause error
+}
+
+// answerRefused gives parked records their outcome, outside every lock and
+// actor. They are not persisted.
+func (t *Topic) answerRefused(refused []refusedRecord) {
+	if len(refused) == 0 {
+		return
+	}
+	r := t.router
+	r.Settings.Executor.Run(func() {
+		for _, f := range refused {
+			t.answerOne(f)
+		}
+	})
+}
+
+func (t *Topic) answerOne(f refusedRecord) {
+	if f.callback == nil {
+		return
+	}
+	defer func() {
+		if reason := recover(); reason != nil {
+			t.router.Settings.Log.Error().Str("topic", t.name).Interface("panic", reason).Msg("a delivery callback panicked")
+		}
+	}()
+	id, set := f.record.Partition.Get()
+	if !set {
+		id = -1
+	}
+	f.callback(messages.Delivery{
+		Topic: t.name, Partition: id, Offset: -1, LogAppendTimeMs: -1, LogStartOffset: -1, Status: messages.NotPersisted,
+		Err: &messages.DeliveryError{Topic: t.name, Partition: id, Broker: -1, Cause: f.cause}, Opaque: f.record.Opaque, Tag: f.record.Tag,
+	})
+}
+
+// refuseParked answers every parked record with cause.
+func (t *Topic) refuseParked(cause error) {
+	t.mu.Lock()
+	refused := make([]refusedRecord, 0, len(t.parked))
+	for _, p := range t.parked {
+		refused = append(refused, refusedRecord{p, cause})
+	}
+	chunks, flushes := t.clearLocked()
+	t.mu.Unlock()
+	t.finishParked(refused, chunks, flushes)
+}
+
+func (p *parking) clearLocked() ([]*memory.Chunk, []*messages.FlushWaiter) {
+	chunks, flushes := p.chunks, p.flushes
+	p.parked, p.chunks, p.flushes, p.pending = nil, nil, nil, nil
+	return chunks, flushes
+}
+
+// finishParked answers, gives the memory back and lets flushes go on.
+func (t *Topic) finishParked(refused []refusedRecord, chunks []*memory.Chunk, flushes []*messages.FlushWaiter) {
+	t.router.Settings.Executor.Run(func() {
+		for _, f := range refused {
+			t.answerOne(f)
+		}
+		t.router.Budget.Release(chunks...)
+		for _, w := range flushes {
+			w.Done()
+		}
+	})
+}
+
+// drain moves parked records into their partitions, in order, and then opens the
+// topic to the caller's path. It reports false when the budget has no room: the
+// rest stays parked, and so does whatever comes behind it.
+func (t *Topic) drain(rt *routes) bool {
+	t.mu.Lock()
+	var refused []refusedRecord
+	done := 0
+	full := false
+	for done < len(t.parked) && !full {
+		p := &t.parked[done]
+		switch cause := t.placeParked(rt, p); {
+		case cause == nil:
+			done++
+		case isFull(cause):
+			full = true
+		case errors.Is(cause, errBeyond):
+			if t.tries == 0 {
+				full = true // one refresh first
+				t.beyond = true
+				break
+			}
+			id, _ := p.record.Partition.Get()
+			refused = append(refused, refusedRecord{*p, fmt.Errorf("%w: topic %s has partitions 0 to %d, the record names %d", messages.ErrUnknownPartition, t.name, len(rt.boxes)-1, id)})
+			done++
+		default:
+			refused = append(refused, refusedRecord{*p, cause})
+			done++
+		}
+	}
+	if full {
+		t.parked = append(t.parked[:0], t.parked[done:]...)
+		t.pending = rt
+		if t.beyond {
+			// Those without this problem need not wait behind the one that has.
+			t.routes.Store(rt)
+		}
+		t.mu.Unlock()
+		t.answerRefused(refused)
+		return false
+	}
+	chunks, flushes := t.clearLocked()
+	t.beyond = false
+	t.routes.Store(rt)
+	// What was waiting for parked records waits for their batches now.
+	for _, w := range flushes {
+		for _, box := range rt.boxes {
+			box.Flush(w)
+		}
+	}
+	t.mu.Unlock()
+	t.finishParked(refused, chunks, flushes)
+	return true
+}
+
+// placeParked appends one parked record.
+func (t *Topic) placeParked(rt *routes, p *parked) error {
+	if p.ctx != nil && p.ctx.Err() != nil {
+		return context.Cause(p.ctx)
+	}
+	partition, _, err := t.choose(rt, &p.record)
+	if err != nil {
+		return err
+	}
+	a := &messages.Admission{
+		Record: &p.record, Callback: p.callback, Context: p.ctx, Acks: p.options.Acks, Codec: p.options.Codec,
+		Bytes: p.bytes, Urgent: p.options.Urgent, TimeoutMs: p.options.TimeoutMs,
+	}
+	defer func() {
+		if a.Chunk != nil {
+			t.router.Budget.Release(a.Chunk)
+		}
+	}()
+	box := rt.boxes[partition]
+	for {
+		switch box.Append(a) {
+		case messages.Appended:
+			return nil
+		case messages.AppendClosed:
+			return messages.ErrClosed
+		}
+		if a.Chunk, err = t.router.Budget.TryAcquire(box.Account(), box.NeedBytes(a.Bytes)); err != nil {
+			return err
+		}
+	}
+}
+
+// expireParked answers the records whose time is over.
+func (t *Topic) expireParked(now seams.Instant, wait seams.Instant, why error) {
+	t.mu.Lock()
+	var refused []refusedRecord
+	kept := t.parked[:0]
+	for _, p := range t.parked {
+		switch {
+		case p.ctx != nil && p.ctx.Err() != nil:
+			refused = append(refused, refusedRecord{p, context.Cause(p.ctx)})
+		case p.at <= wait:
+			refused = append(refused, refusedRecord{p, why})
+		default:
+			kept = append(kept, p)
+		}
+	}
+	clear(t.parked[len(kept):])
+	t.parked = kept
+	var chunks []*memory.Chunk
+	var flushes []*messages.FlushWaiter
+	if len(kept) == 0 {
+		pending := t.pending
+		chunks, flushes = t.clearLocked()
+		if pending != nil {
+			t.routes.Store(pending)
+		}
+	}
+	t.mu.Unlock()
+	if len(refused) > 0 || len(chunks) > 0 || len(flushes) > 0 {
+		t.finishParked(refused, chunks, flushes)
+	}
+}

@@ -1,0 +1,380 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/troupe-kafka/troupe/codecs"
+	"github.com/troupe-kafka/troupe/memory"
+	"github.com/troupe-kafka/troupe/messages"
+	"github.com/troupe-kafka/troupe/partitioners"
+	"github.com/troupe-kafka/troupe/protocol"
+)
+
+// MaxTopicNameBytes is Kafka's limit on the length of a topic name.
+const MaxTopicNameBytes = 249
+
+// Config is what a router is made with.
+type Config struct {
+	Settings    *messages.Settings
+	Budget      *memory.Budget
+	Partitioner partitioners.Partitioner
+	// HashedByMurmur2 says that Partitioner is the default one, whose work for
+	// keyed records is done without asking it.
+	HashedByMurmur2 bool
+	Spawn           messages.SpawnAccumulator
+	Root            *actor.PID
+}
+
+// Router is the process and the table behind it. Its methods may be called from
+// any goroutine.
+type Router struct {
+	Config
+	system  *actor.ActorSystem
+	table   atomic.Pointer[map[string]*Topic]
+	refused atomic.Pointer[error] // why nothing is admitted any more
+	park    *memory.Account
+	process process
+
+	mu       sync.Mutex // guards writes to table
+	lastFail atomic.Pointer[error]
+}
+
+// Topic is one topic's routes. It is a handle: holding it saves the lookup.
+type Topic struct {
+	name   string
+	router *Router
+	routes atomic.Pointer[routes]
+	err    atomic.Pointer[error] // permanent: authorisation, invalid name
+	sticky sticky
+	parking
+}
+
+// Name returns the topic's name.
+func (t *Topic) Name() string { return t.name }
+
+// routes is what the caller's path needs of one topic. It is immutable.
+type routes struct {
+	boxes     []messages.Appender // index = partition id
+	infos     []partitioners.Partition
+	available []int32
+}
+
+// New returns a router without topics.
+func New(c Config, system *actor.ActorSystem) *Router {
+	r := &Router{Config: c, system: system, park: c.Budget.NewAccount("parked records", parkedPart)}
+	empty := make(map[string]*Topic)
+	r.table.Store(&empty)
+	r.process.router = r
+	c.Budget.OnPressure = func() { r.tellActor(&bufferPressed{}) }
+	return r
+}
+
+// Refuse ends admission: from now on every record is refused with err. The
+// first reason stays.
+func (r *Router) Refuse(err error) {
+	if r.refused.CompareAndSwap(nil, &err) {
+		r.Budget.Close(err)
+	}
+}
+
+// Refused returns why nothing is admitted any more, or nil.
+func (r *Router) Refused() error {
+	if p := r.refused.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// Topic returns the handle of a topic, after checking its name.
+func (r *Router) Topic(name string) (*Topic, error) {
+	if t := (*r.table.Load())[name]; t != nil {
+		return t, nil
+	}
+	return r.addTopic(name)
+}
+
+func (r *Router) addTopic(name string) (*Topic, error) {
+	if err := checkTopicName(name); err != nil {
+		return nil, err
+	}
+	if err := r.Refused(); err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	old := *r.table.Load()
+	if t := old[name]; t != nil {
+		return t, nil
+	}
+	t := &Topic{name: name, router: r}
+	t.sticky.random.Store(r.Settings.Randomness.For(r.Settings.Name + "/router/" + name).Uint64())
+	grown := make(map[string]*Topic, len(old)+1)
+	for k, v := range old {
+		grown[k] = v
+	}
+	grown[name] = t
+	r.table.Store(&grown)
+	r.system.Root.Send(r.Root, &messages.TrackTopic{Name: name})
+	return t, nil
+}
+
+func checkTopicName(name string) error {
+	if name == "" {
+		return fmt.Errorf("%w: invalid topic: the name is empty", messages.ErrInvalidRecord)
+	}
+	if len(name) > MaxTopicNameBytes || name == "." || name == ".." {
+		return fmt.Errorf("%w: invalid topic %.60q: a name has 1 to %d characters and is neither . nor ..", messages.ErrInvalidRecord, name, MaxTopicNameBytes)
+	}
+	for i := range len(name) {
+		switch c := name[i]; {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '.', c == '_', c == '-':
+		default:
+			return fmt.Errorf("%w: invalid topic %q: %q is not one of a-z, A-Z, 0-9, dot, underscore, hyphen", messages.ErrInvalidRecord, name, c)
+		}
+	}
+	return nil
+}
+
+// Options are the choices that hold for one call.
+type Options struct {
+	Acks  messages.Acks
+	Codec codecs.ID
+	// Wait lets the caller wait for room; without it the answer is ErrBufferFull.
+	Wait bool
+	// Urgent ends the linger of the batch that the record lands in.
+	Urgent bool
+	// TimeoutMs is how long the broker may wait for its replicas; 0 takes the
+	// request timeout.
+	TimeoutMs int32
+	// MaxBlock bounds the wait for room; 0 leaves it to the context.
+	MaxBlock time.Duration
+}
+
+// admission holds a record for the time of its call. The copy keeps the caller's
+// own record off the heap.
+type admission struct {
+	messages.Admission
+	record messages.Record
+}
+
+var admissions = sync.Pool{New: func() any { return new(admission) }}
+
+// Produce admits one record. A nil error means that callback will be called
+// exactly once; with any other nothing was admitted.
+func (t *Topic) Produce(ctx context.Context, record *messages.Record, callback messages.Callback, o Options) error {
+	r := t.router
+	if p := r.refused.Load(); p != nil {
+		return *p
+	}
+	size, err := r.check(record)
+	if err != nil {
+		return err
+	}
+	var own context.Context
+	if ctx.Done() != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		own = ctx
+	}
+	a := admissions.Get().(*admission)
+	a.record = *record
+	a.Admission = messages.Admission{
+		Record: &a.record, Callback: callback, Context: own, Acks: o.Acks, Codec: o.Codec, Bytes: size, Urgent: o.Urgent, TimeoutMs: o.TimeoutMs,
+	}
+	if o.Wait && o.MaxBlock > 0 {
+		err = t.admitWithin(ctx, &a.Admission, o.MaxBlock)
+	} else {
+		err = t.admit(ctx, &a.Admission, o.Wait)
+	}
+	if a.Chunk != nil {
+		r.Budget.Release(a.Chunk)
+	}
+	// The pool must not keep the caller's memory alive.
+	a.record.Key, a.record.Value, a.record.Headers, a.record.Opaque = nil, nil, nil, nil
+	a.Callback, a.Context, a.Chunk = nil, nil, nil
+	admissions.Put(a)
+	return err
+}
+
+// admitWithin bounds the wait for room, not the record's own time.
+func (t *Topic) admitWithin(ctx context.Context, a *messages.Admission, limit time.Duration) error {
+	waitCtx, cancel := t.router.Settings.Clock.WithTimeout(ctx, limit)
+	defer cancel()
+	err := t.admit(waitCtx, a, true)
+	if err != nil && errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return fmt.Errorf("%w: topic %s: no room within %v (max.block.ms)", messages.ErrBufferFull, t.name, limit)
+	}
+	return err
+}
+
+// check refuses what the protocol or the settings do not allow, and returns the
+// most that the encoded record can take.
+func (r *Router) check(record *messages.Record) (int, error) {
+	size := protocol.RecordUpperBound(len(record.Key), len(record.Value), record.Headers)
+	if size > r.Settings.RecordMaxBytes+protocol.RecordUpperBound(0, 0, nil) {
+		return 0, fmt.Errorf("%w: topic %s: %d bytes, limit %d (max.request.size)", messages.ErrRecordTooLarge, record.Topic, size, r.Settings.RecordMaxBytes)
+	}
+	if id, set := record.Partition.Get(); set && id < 0 {
+		return 0, fmt.Errorf("%w: topic %s: partition %d is negative", messages.ErrInvalidRecord, record.Topic, id)
+	}
+	if !record.Timestamp.IsZero() {
+		if ms := record.Timestamp.UnixMilli(); ms < 0 || ms > math.MaxInt64/2 {
+			return 0, fmt.Errorf("%w: topic %s: timestamp %v is before 1970", messages.ErrInvalidRecord, record.Topic, record.Timestamp)
+		}
+	}
+	return size, nil
+}
+
+// admit finds the partition and posts the record to it.
+func (t *Topic) admit(ctx context.Context, a *messages.Admission, wait bool) error {
+	for {
+		rt := t.routes.Load()
+		if rt == nil {
+			return t.parkRecord(ctx, a, wait)
+		}
+		partition, sticky, err := t.choose(rt, a.Record)
+		if err != nil {
+			if err == errBeyond {
+				return t.parkRecord(ctx, a, wait)
+			}
+			return err
+		}
+		done, err := t.post(ctx, rt, partition, sticky, a, wait)
+		if done || err != nil {
+			return err
+		}
+		if err := t.router.Refused(); err != nil {
+			return err
+		}
+	}
+}
+
+// post appends to the partition, with as many chunks as it asks for. It reports
+// false when the partition is closed and the routes must be read again.
+func (t *Topic) post(ctx context.Context, rt *routes, partition int32, shard *stickyShard, a *messages.Admission, wait bool) (bool, error) {
+	box := rt.boxes[partition]
+	for {
+		switch box.Append(a) {
+		case messages.Appended:
+			return true, nil
+		case messages.AppendClosed:
+			if t.routes.Load() == rt {
+				return false, fmt.Errorf("%w: topic %s, partition %d", messages.ErrClosed, t.name, partition)
+			}
+			return false, nil
+		case messages.NeedsBatch:
+			if shard != nil && a.Chunk == nil {
+				if next := t.move(rt, shard, partition); next != partition {
+					partition = next
+					box = rt.boxes[partition]
+					shard = nil // moved once; whatever it finds there is right
+					continue
+				}
+			}
+		}
+		if err := t.acquire(ctx, box, a, wait); err != nil {
+			return false, err
+		}
+		if shard != nil {
+			shard.bytes.Add(int64(cap(a.Chunk.Bytes)))
+		}
+	}
+}
+
+func (t *Topic) acquire(ctx context.Context, box messages.Appender, a *messages.Admission, wait bool) error {
+	b := t.router.Budget
+	if a.Chunk != nil {
+		// Too small after all: somebody sealed the batch it was meant for.
+		b.Release(a.Chunk)
+		a.Chunk = nil
+	}
+	need := box.NeedBytes(a.Bytes)
+	var err error
+	if wait {
+		a.Chunk, err = b.Acquire(ctx, box.Account(), need)
+	} else {
+		a.Chunk, err = b.TryAcquire(box.Account(), need)
+	}
+	return t.bufferError(err)
+}
+
+func (t *Topic) bufferError(err error) error {
+	if err == nil {
+		return nil
+	}
+	if refused := t.router.Refused(); refused != nil {
+		return refused
+	}
+	if isFull(err) {
+		return fmt.Errorf("%w: topic %s: %w", messages.ErrBufferFull, t.name, err)
+	}
+	return err
+}
+
+// choose picks the partition of a record, once.
+func (t *Topic) choose(rt *routes, record *messages.Record) (int32, *stickyShard, error) {
+	if id, set := record.Partition.Get(); set {
+		if int(id) >= len(rt.boxes) {
+			return 0, nil, errBeyond
+		}
+		return id, nil, nil
+	}
+	r := t.router
+	if r.HashedByMurmur2 {
+		if record.Key != nil {
+			return (partitioners.Murmur2(record.Key) & math.MaxInt32) % int32(len(rt.boxes)), nil, nil
+		}
+		id, shard := t.current(rt)
+		return id, shard, nil
+	}
+	return t.chooseByUser(rt, record)
+}
+
+type partitionerCall struct {
+	input   partitioners.Input
+	message partitioners.Message
+}
+
+var partitionerCalls = sync.Pool{New: func() any { return new(partitionerCall) }}
+
+// chooseByUser asks the partitioner. A panic in it is the caller's error, not
+// the runtime's.
+func (t *Topic) chooseByUser(rt *routes, record *messages.Record) (id int32, shard *stickyShard, err error) {
+	call := partitionerCalls.Get().(*partitionerCall)
+	defer func() {
+		if reason := recover(); reason != nil {
+			err = fmt.Errorf("%w: topic %s: the partitioner panicked: %v", messages.ErrInvalidPartitioner, t.name, reason)
+		}
+		*call = partitionerCall{}
+		partitionerCalls.Put(call)
+	}()
+	call.message = partitioners.Message{Key: record.Key, Value: record.Value, Headers: record.Headers, Timestamp: record.Timestamp, Partition: -1}
+	call.input = partitioners.Input{Topic: t.name, Partitions: rt.infos, Available: rt.available, Message: &call.message}
+	id = t.router.Partitioner.Partition(&call.input)
+	switch {
+	case id == partitioners.Unassigned:
+		id, shard = t.current(rt)
+	case id < 0 || int(id) >= len(rt.boxes):
+		err = fmt.Errorf("%w: topic %s has partitions 0 to %d, the partitioner answered %d", messages.ErrInvalidPartitioner, t.name, len(rt.boxes)-1, id)
+	}
+	return id, shard, err
+}
+
+// SetRoot tells the router whom to ask for metadata. It is called before the
+// first record.
+func (r *Router) SetRoot(pid *actor.PID) { r.Root = pid }
+
+// tellActor reaches the table's keeper through the root: records can come before
+// it has been started.
+func (r *Router) tellActor(message any) {
+	r.system.Root.Send(r.Root, &messages.ForRouter{Message: message})
+}

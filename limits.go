@@ -1,0 +1,65 @@
+package troupe
+
+import "time"
+
+// Every limit of the runtime that a user can meet. The README's table has the
+// same rows, and a test compares the two.
+const (
+	// DefaultLinger is how long a batch that is not full waits for more records
+	// (linger.ms; KIP-1030). At the limit it is sent.
+	DefaultLinger = 5 * time.Millisecond
+	// DefaultBatchMaxBytes bounds one batch before compression (batch.size). It
+	// is a bound, not a reservation: batches grow by chunks. At the limit the
+	// batch is sent and another begins.
+	DefaultBatchMaxBytes = 1_000_000
+	// DefaultRecordMaxBytes bounds one encoded record (max.request.size). Above
+	// it the record is refused with ErrRecordTooLarge.
+	DefaultRecordMaxBytes = 1 << 20
+	// DefaultRequestMaxBytes bounds one Produce request, unless a single batch is
+	// larger (request.max.bytes). At the limit the rest goes into the next.
+	DefaultRequestMaxBytes = 1 << 20
+	// DefaultResponseMaxBytes bounds one answer (receive.message.max.bytes). A
+	// larger one ends the connection.
+	DefaultResponseMaxBytes = 64 << 20
+	// DefaultBufferBytes bounds everything admitted and unanswered
+	// (buffer.memory). At the limit callers wait, or get ErrBufferFull.
+	DefaultBufferBytes = 32 << 20
+	// DefaultMaxInFlight bounds the Produce requests in flight to one broker, and
+	// the batches of one numbered partition
+	// (max.in.flight.requests.per.connection). At the limit batches keep growing.
+	DefaultMaxInFlight = 5
+	// DefaultDeliveryTimeout bounds the time from admission to outcome
+	// (delivery.timeout.ms; KIP-91). After it the record fails with
+	// ErrDeliveryTimeout.
+	DefaultDeliveryTimeout = 2 * time.Minute
+	// DefaultRequestTimeout is how long a broker may wait for its replicas
+	// (request.timeout.ms).
+	DefaultRequestTimeout = 30 * time.Second
+	// RequestTimeoutSlack is how much longer the client waits for the answer;
+	// then the connection is given up.
+	RequestTimeoutSlack = 10 * time.Second
+	// DefaultMaxBlock bounds the wait for room in the buffer when the call's
+	// context has no deadline (max.block.ms). After it the call returns
+	// ErrBufferFull.
+	DefaultMaxBlock = time.Minute
+	// DefaultConnectionTimeout bounds one attempt to connect
+	// (socket.connection.setup.timeout.ms).
+	DefaultConnectionTimeout = 10 * time.Second
+	// DefaultConnectionIdle closes a connection that nobody used
+	// (connections.max.idle.ms), before the broker's own ten minutes do.
+	DefaultConnectionIdle = 9 * time.Minute
+	// DefaultSlowRequest is how long a request may be open before its partitions
+	// travel on a lane of their own (slow.request.ms).
+	DefaultSlowRequest = 2 * time.Second
+	// DefaultMetadataMaxAge forces a refresh (metadata.max.age.ms).
+	DefaultMetadataMaxAge = 5 * time.Minute
+	// DefaultMetadataMinAge is the least time between two refreshes
+	// (metadata.min.age.ms).
+	DefaultMetadataMinAge = 100 * time.Millisecond
+	// DefaultMaxTopicWait is how long records of an unknown topic wait for it
+	// (topic.wait.ms). After it they fail with ErrUnknownTopic.
+	DefaultMaxTopicWait = time.Minute
+	// DefaultStickyBytes is the least that goes to one partition before records
+	// without a key move on (partitioner.sticky.bytes; KIP-794).
+	DefaultStickyBytes = 256 << 10
+)

@@ -1,0 +1,322 @@
+package memory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/troupe-kafka/troupe/seams"
+)
+
+// The buffer sizes that are pooled, in bytes. A partition that produces little
+// gets a small buffer, so that thousands of quiet partitions cost little.
+const (
+	SmallChunkBytes = 4 << 10
+	ChunkBytes      = 64 << 10
+)
+
+// maxFreeBytes bounds what the pool keeps for later: reuse is last in first
+// out, so a producer in balance needs no more than its broker's round trip.
+const maxFreeBytes = 8 << 20
+
+// ErrFull means that the budget, or the account's share of it, is used up.
+var ErrFull = errors.New("memory budget is used up")
+
+// Chunk is a buffer charged to an account until it is released.
+type Chunk struct {
+	// Bytes has length zero when the chunk is acquired.
+	Bytes   []byte
+	charge  int
+	account *Account
+}
+
+// Account is what the partitions of one leader hold together. At most its cap
+// can be charged to it, so that one dead leader leaves room for the others.
+type Account struct {
+	name string
+	cap  int
+	used int
+}
+
+// Budget is a bounded number of bytes, with callers in line for them.
+type Budget struct {
+	parking seams.Parking
+	total   int
+	// OnPressure is called, without locks, when the first caller has to wait.
+	OnPressure func()
+
+	waiting atomic.Int32
+
+	mu      sync.Mutex
+	used    int
+	free    [2][]*Chunk
+	freeSum int
+	line    []*waiter
+	room    []func()
+	closed  error
+}
+
+type waiter struct {
+	account *Account
+	bytes   int
+	spot    seams.Spot
+	chunk   *Chunk
+	err     error
+	done    bool
+}
+
+// NewBudget returns a budget of total bytes.
+func NewBudget(total int, parking seams.Parking) *Budget {
+	return &Budget{parking: parking, total: total}
+}
+
+// NewAccount returns an account that may hold the given part of the budget.
+func (b *Budget) NewAccount(name string, part float64) *Account {
+	return &Account{name: name, cap: int(float64(b.total) * part)}
+}
+
+// Total returns the budget's size in bytes.
+func (b *Budget) Total() int { return b.total }
+
+// Used returns the bytes charged now.
+func (b *Budget) Used() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.used
+}
+
+// Pressed reports whether anybody waits: lingering then only holds others up.
+func (b *Budget) Pressed() bool { return b.waiting.Load() > 0 }
+
+// chargeFor returns what a chunk with room for n bytes costs.
+func chargeFor(n int) int {
+	switch {
+	case n <= SmallChunkBytes:
+		return SmallChunkBytes
+	case n <= ChunkBytes:
+		return ChunkBytes
+	default:
+		return n
+	}
+}
+
+// TryAcquire returns a chunk with room for n bytes, or ErrFull.
+func (b *Budget) TryAcquire(account *Account, n int) (*Chunk, error) {
+	charge := chargeFor(n)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed != nil {
+		return nil, b.closed
+	}
+	if !b.fitsLocked(account, charge) || b.mustQueueLocked(account) {
+		return nil, ErrFull
+	}
+	return b.grantLocked(account, charge), nil
+}
+
+// Acquire returns a chunk with room for n bytes. It waits in line, first come
+// first served per account, until there is room, the context ends (its cause is
+// returned) or the budget is closed.
+func (b *Budget) Acquire(ctx context.Context, account *Account, n int) (*Chunk, error) {
+	charge := chargeFor(n)
+	b.mu.Lock()
+	if b.closed != nil {
+		err := b.closed
+		b.mu.Unlock()
+		return nil, err
+	}
+	if charge > account.cap || charge > b.total {
+		b.mu.Unlock()
+		return nil, fmt.Errorf("%w: %d bytes can never fit the %d that %s may hold", ErrFull, charge, min(account.cap, b.total), account.name)
+	}
+	if b.fitsLocked(account, charge) && !b.mustQueueLocked(account) {
+		chunk := b.grantLocked(account, charge)
+		b.mu.Unlock()
+		return chunk, nil
+	}
+	w := &waiter{account: account, bytes: charge, spot: b.parking.NewSpot()}
+	b.line = append(b.line, w)
+	first := b.waiting.Add(1) == 1
+	b.mu.Unlock()
+	if first && b.OnPressure != nil {
+		b.OnPressure()
+	}
+	err := w.spot.Wait(ctx)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if w.done {
+		// A grant that raced with the end of the context is kept: the caller got
+		// what it asked for.
+		return w.chunk, w.err
+	}
+	b.leaveLocked(w)
+	b.serveLocked()
+	return nil, err
+}
+
+func (b *Budget) fitsLocked(account *Account, charge int) bool {
+	return b.used+charge <= b.total && account.used+charge <= account.cap
+}
+
+// mustQueueLocked keeps the order of arrival: nobody overtakes a caller of the
+// same account, nor one that waits for the budget as a whole.
+func (b *Budget) mustQueueLocked(account *Account) bool {
+	for _, w := range b.line {
+		if w.account == account || w.account.used+w.bytes <= w.account.cap {
+			return true
+		}
+	}
+	return false
+}
+
+func (b *Budget) grantLocked(account *Account, charge int) *Chunk {
+	b.used += charge
+	account.used += charge
+	class := classOf(charge)
+	if class >= 0 {
+		if n := len(b.free[class]); n > 0 {
+			chunk := b.free[class][n-1]
+			b.free[class][n-1] = nil
+			b.free[class] = b.free[class][:n-1]
+			b.freeSum -= charge
+			chunk.account = account
+			return chunk
+		}
+	}
+	return &Chunk{Bytes: make([]byte, 0, charge), charge: charge, account: account}
+}
+
+func classOf(charge int) int {
+	switch charge {
+	case SmallChunkBytes:
+		return 0
+	case ChunkBytes:
+		return 1
+	default:
+		return -1
+	}
+}
+
+// Release gives chunks back and serves those who wait.
+func (b *Budget) Release(chunks ...*Chunk) {
+	if len(chunks) == 0 {
+		return
+	}
+	b.mu.Lock()
+	for _, c := range chunks {
+		b.used -= c.charge
+		c.account.used -= c.charge
+		c.account = nil
+		if class := classOf(c.charge); class >= 0 && b.freeSum+c.charge <= maxFreeBytes {
+			c.Bytes = c.Bytes[:0]
+			b.free[class] = append(b.free[class], c)
+			b.freeSum += c.charge
+		}
+	}
+	b.afterCreditLocked()
+}
+
+// Reserve charges n bytes without a buffer; ErrFull when they do not fit.
+func (b *Budget) Reserve(account *Account, n int) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed != nil {
+		return b.closed
+	}
+	if !b.fitsLocked(account, n) {
+		return ErrFull
+	}
+	b.used += n
+	account.used += n
+	return nil
+}
+
+// Unreserve credits what Reserve charged.
+func (b *Budget) Unreserve(account *Account, n int) {
+	b.mu.Lock()
+	b.used -= n
+	account.used -= n
+	b.afterCreditLocked()
+}
+
+// afterCreditLocked serves the line, unlocks, and tells those who asked for room.
+func (b *Budget) afterCreditLocked() {
+	b.serveLocked()
+	var room []func()
+	if len(b.line) == 0 && len(b.room) > 0 {
+		room, b.room = b.room, nil
+	}
+	b.mu.Unlock()
+	for _, fn := range room {
+		fn()
+	}
+}
+
+// NotifyRoom calls fn once, after the next credit that leaves nobody waiting.
+func (b *Budget) NotifyRoom(fn func()) {
+	b.mu.Lock()
+	b.room = append(b.room, fn)
+	b.mu.Unlock()
+}
+
+func (b *Budget) serveLocked() {
+	if len(b.line) == 0 {
+		return
+	}
+	var capped map[*Account]bool
+	kept := b.line[:0]
+	stop := false
+	for _, w := range b.line {
+		switch {
+		case stop || capped[w.account]:
+			kept = append(kept, w)
+		case w.account.used+w.bytes > w.account.cap:
+			if capped == nil {
+				capped = make(map[*Account]bool)
+			}
+			capped[w.account] = true
+			kept = append(kept, w)
+		case b.used+w.bytes > b.total:
+			// The one who waits for the budget as a whole is served before all
+			// that came later, of whatever account.
+			stop = true
+			kept = append(kept, w)
+		default:
+			w.chunk, w.done = b.grantLocked(w.account, w.bytes), true
+			b.waiting.Add(-1)
+			w.spot.Wake()
+		}
+	}
+	clear(b.line[len(kept):])
+	b.line = kept
+}
+
+func (b *Budget) leaveLocked(w *waiter) {
+	for i, other := range b.line {
+		if other == w {
+			b.line = append(b.line[:i], b.line[i+1:]...)
+			b.waiting.Add(-1)
+			return
+		}
+	}
+}
+
+// Close refuses further charges with reason and ends every wait with it. What
+// is charged stays valid until released.
+func (b *Budget) Close(reason error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed != nil {
+		return
+	}
+	b.closed = reason
+	for _, w := range b.line {
+		w.err, w.done = reason, true
+		b.waiting.Add(-1)
+		w.spot.Wake()
+	}
+	b.line = nil
+	b.free, b.freeSum = [2][]*Chunk{}, 0
+}

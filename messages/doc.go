@@ -1,0 +1,20 @@
+// Package messages is where the actors of the troupe meet: every message that
+// one of them sends to another, the types that users and actors share (Record,
+// Delivery, errors), and the narrow interfaces through which a partition's box
+// is seen from the router and from its broker.
+//
+// Commands are named in the imperative (RefreshMetadata), events in the past
+// tense (ConnectionLost). One file per conversation:
+//
+//	record.go    user ↔ router: Produce, Delivered, Writable; Record, Delivery
+//	errors.go    the errors a user can meet, and whether a record was persisted
+//	batch.go     accumulator ↔ broker: PartitionReady, Take, Settle
+//	cluster.go   metadata → root → router: ClusterView, RoutesChanged
+//	control.go   metadata, sequencer → root → broker: ControlRequest, ControlResponse
+//	identity.go  sequencer ↔ everyone: producer id and epoch
+//	connection.go  connection → broker: ConnectionUp, ConnectionLost
+//	settings.go  what every actor is configured with, checked before it gets here
+//	retry.go     the one retry policy
+//
+// Nothing here acts: no goroutine, no I/O, no clock.
+package messages

@@ -1,0 +1,85 @@
+package messages
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// The errors of admission and of the runtime's life.
+var (
+	// ErrClosed: the producer is closed or closing; nothing was sent.
+	ErrClosed = errors.New("producer is closed")
+	// ErrBufferFull: the byte budget is used up; nothing was sent. Wait for
+	// outcomes, or raise buffer.memory.
+	ErrBufferFull = errors.New("buffer is full")
+	// ErrRecordTooLarge: the record is over a limit; nothing was sent.
+	ErrRecordTooLarge = errors.New("record is too large")
+	// ErrInvalidRecord: the record breaks a rule of the protocol; nothing was
+	// sent.
+	ErrInvalidRecord = errors.New("invalid record")
+	// ErrUnknownTopic: the cluster does not know the topic, and did not within
+	// the topic wait.
+	ErrUnknownTopic = errors.New("unknown topic")
+	// ErrUnknownPartition: the topic has no such partition.
+	ErrUnknownPartition = errors.New("unknown partition")
+	// ErrInvalidPartitioner: the partitioner's result is not a partition of the
+	// topic.
+	ErrInvalidPartitioner = errors.New("partitioner chose a partition that the topic does not have")
+	// ErrDeliveryTimeout: the record had no outcome within the delivery timeout.
+	ErrDeliveryTimeout = errors.New("delivery timeout")
+	// ErrRetriesExhausted: every allowed retry failed.
+	ErrRetriesExhausted = errors.New("retries exhausted")
+	// ErrConnectionLost: the connection ended before the answer.
+	ErrConnectionLost = errors.New("connection lost")
+	// ErrRequestTimeout: the broker did not answer in time.
+	ErrRequestTimeout = errors.New("request timeout")
+	// ErrFatal: the producer cannot go on and must be made anew; the cause is
+	// wrapped.
+	ErrFatal = errors.New("producer has failed for good")
+	// ErrInternal: a bug of the runtime, which answered its records all the same.
+	ErrInternal = errors.New("internal error")
+)
+
+// DeliveryError is why one record, or all records of one batch, failed. It
+// works with errors.Is for the errors above, for context errors, and for
+// protocol.ErrorCode values.
+type DeliveryError struct {
+	Topic     string
+	Partition int32
+	// Broker is the node the batch was last handed to, −1 if to none.
+	Broker   int32
+	Attempts int
+	Status   Status
+	// Cause is the reason; Last is the last error a broker answered, if it is
+	// another.
+	Cause error
+	Last  error
+}
+
+// Error names the topic, partition and broker, the reason, and what is known of
+// the log.
+func (e *DeliveryError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s/%d: %v", e.Topic, e.Partition, e.Cause)
+	if e.Attempts > 0 {
+		fmt.Fprintf(&b, " (attempt %d, broker %d)", e.Attempts, e.Broker)
+	}
+	if e.Last != nil && !errors.Is(e.Cause, e.Last) {
+		fmt.Fprintf(&b, "; last broker error: %v", e.Last)
+	}
+	b.WriteString("; ")
+	b.WriteString(e.Status.String())
+	if e.Status == PossiblyPersisted {
+		b.WriteString(": sending it again may duplicate it")
+	}
+	return b.String()
+}
+
+// Unwrap gives errors.Is and errors.As both causes.
+func (e *DeliveryError) Unwrap() []error {
+	if e.Last == nil {
+		return []error{e.Cause}
+	}
+	return []error{e.Cause, e.Last}
+}

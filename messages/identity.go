@@ -1,0 +1,32 @@
+package messages
+
+// NoProducerID marks the absence of a producer id, as on the wire.
+const NoProducerID int64 = -1
+
+// Identity is who the broker thinks numbered batches come from: a producer id
+// and an epoch (KIP-98, KIP-360).
+type Identity struct {
+	ProducerID int64
+	Epoch      int16
+}
+
+// Known reports whether the sequencer has an identity at all.
+func (i Identity) Known() bool { return i.ProducerID != NoProducerID }
+
+// NoIdentity is the identity of unnumbered batches.
+var NoIdentity = Identity{ProducerID: NoProducerID, Epoch: -1}
+
+// NeedIdentity asks the sequencer for a producer id; a broker sends it when a
+// partition cannot be numbered without one.
+type NeedIdentity struct{}
+
+// BumpEpoch asks the sequencer for an identity newer than After: a partition
+// has a gap in its sequence and nothing of it is in flight.
+type BumpEpoch struct{ After Identity }
+
+// IdentityChanged is the sequencer's answer to both, sent to every broker.
+type IdentityChanged struct{ Identity Identity }
+
+// ProducerFailed says that no record can be delivered any more: the cluster
+// refuses this producer. Every record unanswered is answered with Err.
+type ProducerFailed struct{ Err error }

@@ -1,0 +1,88 @@
+package messages
+
+import (
+	"context"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/troupe-kafka/troupe/codecs"
+	"github.com/troupe-kafka/troupe/memory"
+)
+
+// Admission is one record on its way into a partition, borrowed for the call.
+type Admission struct {
+	Record   *Record
+	Callback Callback
+	// Context is nil when it can never end.
+	Context context.Context
+	Acks    Acks
+	Codec   codecs.ID
+	// Bytes is the most the encoded record can take.
+	Bytes int
+	// Chunk is the buffer that the partition asked for; it is nil again when the
+	// partition has taken it.
+	Chunk *memory.Chunk
+	// Urgent ends the linger of the batch the record lands in.
+	Urgent bool
+	// TimeoutMs is how long the broker may wait for its replicas; 0 takes the
+	// request timeout.
+	TimeoutMs int32
+}
+
+// AppendStatus is what came of an Append.
+type AppendStatus int8
+
+const (
+	// Appended: the record is admitted and will have an outcome.
+	Appended AppendStatus = iota
+	// NeedsChunk: the record needs a chunk of NeedBytes in the open batch.
+	NeedsChunk
+	// NeedsBatch: the same, and it would open a batch: a sticky choice may move.
+	NeedsBatch
+	// AppendClosed: the partition takes no more records.
+	AppendClosed
+)
+
+// Appender is a partition's box as the router sees it.
+type Appender interface {
+	// Append encodes the record into the open batch on the caller's goroutine.
+	Append(*Admission) AppendStatus
+	// AppendAll encodes records in order without another record between them,
+	// as far as the chunks reach, and returns how many it took. Chunks used are
+	// removed from the front.
+	AppendAll(records []Admission, chunks *[]*memory.Chunk) (int, AppendStatus)
+	// NeedBytes is the size of the chunk to acquire for a record of n bytes.
+	NeedBytes(n int) int
+	// Account is what chunks for this partition are charged to.
+	Account() *memory.Account
+	// SetAccount changes it when the leader changes.
+	SetAccount(*memory.Account)
+	// BacklogBytes is what waits to be handed over.
+	BacklogBytes() int
+	// Urge makes the open batch ready at once.
+	Urge()
+	// Flush makes everything ready and registers w with every unanswered batch.
+	Flush(w *FlushWaiter)
+	// Tell posts a message to the accumulator.
+	Tell(message any)
+	// FailAll answers every record with cause, and refuses more. In flight
+	// batches are possibly persisted.
+	FailAll(cause error)
+	// Unanswered is the number of records without an outcome.
+	Unanswered() int
+	PID() *actor.PID
+}
+
+// AccumulatorSpec names an accumulator to start.
+type AccumulatorSpec struct {
+	Topic     string
+	TopicID   [16]byte
+	Partition int32
+	// Incarnation counts how often the topic was created, as far as is known: a
+	// name is never used twice in a system.
+	Incarnation int
+}
+
+// SpawnAccumulator starts the accumulator of a partition; the supervisor injects
+// it, since actors do not know each other.
+type SpawnAccumulator func(parent actor.SpawnerContext, spec AccumulatorSpec) (Appender, error)

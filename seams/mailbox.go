@@ -1,0 +1,191 @@
+package seams
+
+import (
+	"sync"
+
+	"github.com/asynkron/protoactor-go/actor"
+)
+
+// Woken is the user message that a mailbox delivers once for any number of
+// Signal calls since the last time.
+type Woken struct{}
+
+// Tracer sees each message as it is handed to its actor. The path is the
+// actor's name, stable between runs.
+type Tracer interface {
+	Received(path string, message any)
+}
+
+// Mailbox is the mailbox of every actor of the troupe: unbounded (what it holds
+// was admitted by somebody's budget), system messages first, one reschedule per
+// turn of the dispatcher's throughput. Unlike protoactor's own it can be
+// signalled without a message, which is how a partition wakes its accumulator.
+type Mailbox struct {
+	path       string
+	tracer     Tracer
+	invoker    actor.MessageInvoker
+	dispatcher actor.Dispatcher
+	throughput int
+	turn       func()
+
+	mu        sync.Mutex
+	system    queue
+	user      queue
+	signalled bool
+	suspended bool
+	scheduled bool
+}
+
+// NewMailbox returns a mailbox for the actor at path; tracer may be nil.
+func NewMailbox(path string, tracer Tracer) *Mailbox {
+	m := &Mailbox{path: path, tracer: tracer}
+	m.turn = m.run
+	return m
+}
+
+// RegisterHandlers implements actor.Mailbox.
+func (m *Mailbox) RegisterHandlers(invoker actor.MessageInvoker, dispatcher actor.Dispatcher) {
+	m.mu.Lock()
+	m.invoker, m.dispatcher, m.throughput = invoker, dispatcher, dispatcher.Throughput()
+	schedule := m.shouldScheduleLocked()
+	m.mu.Unlock()
+	if schedule {
+		dispatcher.Schedule(m.turn)
+	}
+}
+
+// Start implements actor.Mailbox.
+func (m *Mailbox) Start() {}
+
+// UserMessageCount implements actor.Mailbox.
+func (m *Mailbox) UserMessageCount() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.user.len()
+}
+
+// PostUserMessage implements actor.Mailbox.
+func (m *Mailbox) PostUserMessage(message any) {
+	m.mu.Lock()
+	m.user.push(message)
+	schedule := m.shouldScheduleLocked()
+	m.mu.Unlock()
+	if schedule {
+		m.dispatcher.Schedule(m.turn)
+	}
+}
+
+// PostSystemMessage implements actor.Mailbox.
+func (m *Mailbox) PostSystemMessage(message any) {
+	m.mu.Lock()
+	m.system.push(message)
+	schedule := m.shouldScheduleLocked()
+	m.mu.Unlock()
+	if schedule {
+		m.dispatcher.Schedule(m.turn)
+	}
+}
+
+// Signal makes the actor receive one Woken, however often it is called before
+// the actor's next turn.
+func (m *Mailbox) Signal() {
+	m.mu.Lock()
+	m.signalled = true
+	schedule := m.shouldScheduleLocked()
+	m.mu.Unlock()
+	if schedule {
+		m.dispatcher.Schedule(m.turn)
+	}
+}
+
+func (m *Mailbox) runnableLocked() bool {
+	return m.system.len() > 0 || (!m.suspended && (m.signalled || m.user.len() > 0))
+}
+
+func (m *Mailbox) shouldScheduleLocked() bool {
+	if m.scheduled || m.dispatcher == nil || !m.runnableLocked() {
+		return false
+	}
+	m.scheduled = true
+	return true
+}
+
+var woken any = &Woken{}
+
+func (m *Mailbox) run() {
+	for range max(m.throughput, 1) {
+		m.mu.Lock()
+		var message any
+		system := false
+		switch {
+		case m.system.len() > 0:
+			message, system = m.system.pop(), true
+		case m.suspended:
+		case m.signalled:
+			m.signalled = false
+			message = woken
+		case m.user.len() > 0:
+			message = m.user.pop()
+		}
+		if message == nil {
+			m.scheduled = false
+			m.mu.Unlock()
+			return
+		}
+		switch message.(type) {
+		case *actor.SuspendMailbox:
+			m.suspended = true
+		case *actor.ResumeMailbox:
+			m.suspended = false
+		default:
+			m.mu.Unlock()
+			m.invoke(message, system)
+			continue
+		}
+		m.mu.Unlock()
+	}
+	m.mu.Lock()
+	again := m.runnableLocked()
+	m.scheduled = again
+	m.mu.Unlock()
+	if again {
+		m.dispatcher.Schedule(m.turn)
+	}
+}
+
+func (m *Mailbox) invoke(message any, system bool) {
+	defer func() {
+		if reason := recover(); reason != nil {
+			m.invoker.EscalateFailure(reason, message)
+		}
+	}()
+	if m.tracer != nil {
+		m.tracer.Received(m.path, message)
+	}
+	if system {
+		m.invoker.InvokeSystemMessage(message)
+		return
+	}
+	m.invoker.InvokeUserMessage(message)
+}
+
+// queue is a FIFO of two slices that swap, so that a steady flow allocates
+// nothing.
+type queue struct {
+	in, out []any
+	next    int
+}
+
+func (q *queue) len() int { return len(q.in) + len(q.out) - q.next }
+
+func (q *queue) push(message any) { q.in = append(q.in, message) }
+
+func (q *queue) pop() any {
+	if q.next == len(q.out) {
+		q.in, q.out, q.next = q.out[:0], q.in, 0
+	}
+	message := q.out[q.next]
+	q.out[q.next] = nil
+	q.next++
+	return message
+}

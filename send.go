@@ -1,0 +1,285 @@
+package troupe
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/troupe-kafka/troupe/actors/router"
+	"github.com/troupe-kafka/troupe/codecs"
+	"github.com/troupe-kafka/troupe/messages"
+)
+
+// Message is one message of a Send, in KafkaJS's words.
+type Message struct {
+	// Key chooses the partition; nil is no key, which an empty slice is not.
+	Key []byte
+	// Value is the payload; nil is a tombstone.
+	Value []byte
+	// Headers are kept in order; keys may repeat.
+	Headers []Header
+	// Partition overrules the partitioner.
+	Partition Partition
+	// Timestamp is when the message happened; the zero value means now.
+	Timestamp time.Time
+}
+
+// Compression is the codec of one call.
+type Compression int8
+
+// The values of Compression; the zero value takes the producer's setting.
+const (
+	CompressionDefault Compression = iota
+	CompressionNone
+	CompressionGzip
+	CompressionSnappy
+	CompressionLZ4
+	CompressionZstd
+)
+
+// Send is what Producer.Send sends: the messages of one topic.
+type Send struct {
+	Topic    string
+	Messages []Message
+	// Acks is how many replicas must have the messages.
+	Acks Acks
+	// Timeout is how long the broker may wait for its replicas; 0 takes
+	// request.timeout.ms. It bounds the broker, not the call: that is what the
+	// context is for.
+	Timeout time.Duration
+	// Compression is the codec of this call.
+	Compression Compression
+}
+
+// TopicMessages are the messages of one topic in a SendBatch.
+type TopicMessages struct {
+	Topic    string
+	Messages []Message
+}
+
+// SendBatch is what Producer.SendBatch sends: messages of several topics. A
+// topic that comes twice is merged in order.
+type SendBatch struct {
+	TopicMessages []TopicMessages
+	Acks          Acks
+	Timeout       time.Duration
+	Compression   Compression
+}
+
+// RecordMetadata is the outcome of the messages of one call in one partition.
+type RecordMetadata struct {
+	Topic     string
+	Partition int32
+	// Err is the first failure in this partition, nil if there was none.
+	Err error
+	// BaseOffset is the offset of the first message that was acknowledged; −1
+	// when none was, or with acks 0.
+	BaseOffset int64
+	// Messages has one entry per message of the call in this partition, in
+	// order.
+	Messages []MessageMetadata
+	// LogAppendTime is the broker's time of the append with LogAppendTime, else
+	// zero.
+	LogAppendTime time.Time
+	// LogStartOffset is the first offset in the partition's log; −1 if the
+	// broker did not say.
+	LogStartOffset int64
+}
+
+// MessageMetadata is the outcome of one message.
+type MessageMetadata struct {
+	// Index is the message's place among the topic's messages of the call.
+	Index  int
+	Offset int64
+	Status Status
+	Err    error
+}
+
+// Send sends the messages of one topic and waits for their outcomes. It does not
+// wait for the linger. The result has one entry per topic-partition; when some
+// messages failed, the successes are returned together with a *SendError that
+// names every failure.
+func (p *Producer) Send(ctx context.Context, s Send) ([]RecordMetadata, error) {
+	return p.SendBatch(ctx, SendBatch{
+		TopicMessages: []TopicMessages{{s.Topic, s.Messages}}, Acks: s.Acks, Timeout: s.Timeout, Compression: s.Compression,
+	})
+}
+
+// SendBatch sends messages of several topics and waits for their outcomes.
+func (p *Producer) SendBatch(ctx context.Context, s SendBatch) ([]RecordMetadata, error) {
+	o, err := p.sendOptions(&s)
+	if err != nil {
+		return nil, err
+	}
+	records, indices, err := flatten(s.TopicMessages)
+	if err != nil || len(records) == 0 {
+		return nil, err
+	}
+	if o.Acks != AcksAll && p.config.Idempotent && p.config.named["enable.idempotence"] {
+		return nil, fmt.Errorf("%w: not requiring ack for all messages invalidates the idempotent producer's guarantees", ErrInvalidRecord)
+	}
+	spot := p.config.Parking.NewSpot()
+	w := messages.NewFlushWaiter(spot)
+	c := &collector{outcomes: make([]outcome, len(records)), waiter: w}
+	w.Add(len(records))
+	wait, cancel := p.withDeadline(ctx)
+	defer cancel()
+	p.troupe.Router.SendAll(ctx, wait, records, c.delivered, o, c.rejected)
+	w.Done()
+	waited := spot.Wait(wait)
+	return c.results(records, indices, waited)
+}
+
+func (p *Producer) sendOptions(s *SendBatch) (router.Options, error) {
+	o := p.options
+	o.Urgent = true
+	if s.Acks < AcksDefault || s.Acks > AcksNone {
+		return o, fmt.Errorf("%w: unknown acks %d", ErrInvalidRecord, s.Acks)
+	}
+	if s.Acks != AcksDefault {
+		o.Acks = s.Acks
+	}
+	if s.Timeout < 0 || s.Timeout > time.Hour*24*24 {
+		return o, fmt.Errorf("%w: timeout %v is not from 0 to 24 days", ErrInvalidRecord, s.Timeout)
+	}
+	o.TimeoutMs = int32(s.Timeout / time.Millisecond)
+	if s.Compression < CompressionDefault || s.Compression > CompressionZstd {
+		return o, fmt.Errorf("%w: unknown compression %d", ErrInvalidRecord, s.Compression)
+	}
+	if s.Compression != CompressionDefault {
+		o.Codec = codecs.ID(s.Compression - CompressionNone)
+	}
+	return o, nil
+}
+
+// flatten checks the input and makes records of it. Entries of the same topic
+// follow each other; the tag is the record's place in the list.
+func flatten(entries []TopicMessages) ([]Record, []int, error) {
+	total := 0
+	var order []string
+	byTopic := make(map[string][]Message, len(entries))
+	for _, e := range entries {
+		if e.Topic == "" {
+			return nil, nil, fmt.Errorf("%w: invalid topic", ErrInvalidRecord)
+		}
+		if e.Messages == nil {
+			return nil, nil, fmt.Errorf("%w: invalid messages array [null] for topic %q", ErrInvalidRecord, e.Topic)
+		}
+		old, seen := byTopic[e.Topic]
+		if !seen {
+			order = append(order, e.Topic)
+			byTopic[e.Topic] = e.Messages
+		} else {
+			byTopic[e.Topic] = append(old[:len(old):len(old)], e.Messages...)
+		}
+		total += len(e.Messages)
+	}
+	records := make([]Record, 0, total)
+	indices := make([]int, 0, total)
+	for _, topic := range order {
+		for i := range byTopic[topic] {
+			m := &byTopic[topic][i]
+			if id, set := m.Partition.Get(); set && id < 0 {
+				text, _ := json.Marshal(map[string]string{"key": string(m.Key)})
+				return nil, nil, fmt.Errorf("%w: invalid partition %d for topic %q: %s", ErrInvalidRecord, id, topic, text)
+			}
+			records = append(records, Record{
+				Topic: topic, Key: m.Key, Value: m.Value, Headers: m.Headers, Timestamp: m.Timestamp, Partition: m.Partition, Tag: uint64(len(records)) + 1,
+			})
+			indices = append(indices, i)
+		}
+	}
+	return records, indices, nil
+}
+
+type outcome struct {
+	done     bool
+	delivery Delivery
+}
+
+// collector gathers the outcomes of one call. They come from as many completion
+// lanes as there are partitions.
+type collector struct {
+	mu       sync.Mutex
+	outcomes []outcome
+	waiter   *messages.FlushWaiter
+}
+
+func (c *collector) delivered(d Delivery) {
+	c.mu.Lock()
+	c.outcomes[d.Tag-1] = outcome{true, d}
+	c.mu.Unlock()
+	c.waiter.Done()
+}
+
+func (c *collector) rejected(r *Record, err error) {
+	id, set := r.Partition.Get()
+	if !set {
+		id = -1
+	}
+	c.delivered(Delivery{
+		Topic: r.Topic, Partition: id, Offset: -1, LogAppendTimeMs: -1, LogStartOffset: -1, Status: NotPersisted, Err: err, Tag: r.Tag,
+	})
+}
+
+// results orders the outcomes by topic and partition.
+func (c *collector) results(records []Record, indices []int, waited error) ([]RecordMetadata, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	type place struct {
+		topic     string
+		partition int32
+	}
+	at := make(map[place]int)
+	var results []RecordMetadata
+	var failed []*MessageError
+	for i := range c.outcomes {
+		o := &c.outcomes[i]
+		if !o.done {
+			// The call's own time is over; the record is on its way all the same.
+			o.delivery = Delivery{Topic: records[i].Topic, Partition: -1, Offset: -1, LogAppendTimeMs: -1, LogStartOffset: -1, Status: PossiblyPersisted, Err: waited}
+		}
+		d := &o.delivery
+		if d.Err != nil {
+			failed = append(failed, &MessageError{Topic: d.Topic, Index: indices[i], Partition: d.Partition, Status: d.Status, Err: d.Err})
+		}
+		if d.Partition < 0 {
+			continue
+		}
+		p := place{d.Topic, d.Partition}
+		n, ok := at[p]
+		if !ok {
+			n = len(results)
+			at[p] = n
+			results = append(results, RecordMetadata{Topic: d.Topic, Partition: d.Partition, BaseOffset: -1, LogStartOffset: -1})
+		}
+		r := &results[n]
+		r.Messages = append(r.Messages, MessageMetadata{Index: indices[i], Offset: d.Offset, Status: d.Status, Err: d.Err})
+		if d.Err != nil {
+			if r.Err == nil {
+				r.Err = d.Err
+			}
+			continue
+		}
+		if r.BaseOffset < 0 {
+			r.BaseOffset, r.LogStartOffset = d.Offset, d.LogStartOffset
+			if d.LogAppendTimeMs >= 0 {
+				r.LogAppendTime = time.UnixMilli(d.LogAppendTimeMs)
+			}
+		}
+	}
+	slices.SortStableFunc(results, func(a, b RecordMetadata) int {
+		if a.Topic != b.Topic {
+			return strings.Compare(a.Topic, b.Topic)
+		}
+		return int(a.Partition - b.Partition)
+	})
+	if len(failed) > 0 {
+		return results, &SendError{Failed: failed, Total: len(records)}
+	}
+	return results, nil
+}

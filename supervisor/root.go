@@ -1,0 +1,288 @@
+package supervisor
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/troupe-kafka/troupe/actors/accumulator"
+	"github.com/troupe-kafka/troupe/actors/broker"
+	"github.com/troupe-kafka/troupe/actors/metadata"
+	"github.com/troupe-kafka/troupe/actors/router"
+	"github.com/troupe-kafka/troupe/actors/sequencer"
+	"github.com/troupe-kafka/troupe/memory"
+	"github.com/troupe-kafka/troupe/messages"
+	"github.com/troupe-kafka/troupe/partitioners"
+)
+
+// Config is what a troupe is started with.
+type Config struct {
+	Settings        *messages.Settings
+	Partitioner     partitioners.Partitioner
+	HashedByMurmur2 bool
+}
+
+// Troupe is a running tree of actors.
+type Troupe struct {
+	Router *router.Router
+	Budget *memory.Budget
+	// PID is the process that users send to.
+	PID      *actor.PID
+	root     *actor.PID
+	system   *actor.ActorSystem
+	shared   *shared
+	settings *messages.Settings
+}
+
+// shared is what the root tells callers without a message.
+type shared struct {
+	ready   chan struct{} // first metadata arrived
+	stopped chan struct{} // the tree is down
+}
+
+type node struct {
+	info messages.BrokerInfo
+	pid  *actor.PID
+}
+
+// root is the actor at the top. Its state outlives a restart.
+type root struct {
+	Config
+	shared    *shared
+	routes    *router.Router
+	budget    *memory.Budget
+	processID string
+	self      *actor.PID
+	router    *actor.PID
+	metadata  *actor.PID
+	sequencer *actor.PID
+	nodes     map[int32]*node
+	seeds     []int32
+	spawned   map[int32]int
+	identity  messages.Identity
+	asked     int // rotates over brokers for requests that any can answer
+	known     []int32
+	isReady   bool
+	watchers  []*actor.PID
+	closing   bool
+}
+
+// Start spawns a troupe below parent.
+func Start(parent actor.SpawnerContext, c Config) (*Troupe, error) {
+	s := c.Settings
+	system := parent.ActorSystem()
+	r := &root{
+		Config: c, shared: &shared{ready: make(chan struct{}), stopped: make(chan struct{})},
+		nodes: make(map[int32]*node), spawned: make(map[int32]int), identity: messages.NoIdentity, processID: s.Name + "/router-process",
+	}
+	r.budget = memory.NewBudget(s.BufferBytes, s.Parking)
+	r.routes = router.New(router.Config{
+		Settings: s, Budget: r.budget, Partitioner: c.Partitioner, HashedByMurmur2: c.HashedByMurmur2,
+		Spawn: func(parent actor.SpawnerContext, spec messages.AccumulatorSpec) (messages.Appender, error) {
+			return accumulator.Spawn(parent, s, r.budget, r.self, spec)
+		},
+	}, system)
+	props := s.Props(s.Name, func() actor.Actor { return r }, actor.WithSupervisor(restartBugs{s}))
+	pid, err := parent.SpawnNamed(props, s.Name)
+	if err != nil {
+		return nil, fmt.Errorf("actor %s: %w", s.Name, err)
+	}
+	r.routes.SetRoot(pid)
+	process, absent := system.ProcessRegistry.Add(r.routes.Process(), r.processID)
+	if !absent {
+		return nil, fmt.Errorf("actor %s: %w", r.processID, actor.ErrNameExists)
+	}
+	system.Root.Send(pid, &begin{})
+	return &Troupe{Router: r.routes, Budget: r.budget, PID: process, root: pid, system: system, shared: r.shared, settings: s}, nil
+}
+
+// begin starts the children, when everything they need is in place.
+type begin struct{}
+
+// Receive implements actor.Actor.
+func (r *root) Receive(c actor.Context) {
+	switch m := c.Message().(type) {
+	case *begin:
+		r.begin(c)
+	case *messages.ControlRequest:
+		r.forwardControl(c, m)
+	case *messages.RefreshMetadata, *messages.ForgetTopic:
+		c.Send(r.metadata, m)
+	case *messages.TrackTopic:
+		c.Send(r.metadata, m)
+		if r.Settings.Idempotent {
+			// Early, so that the first batch need not wait for it.
+			c.Send(r.sequencer, &messages.NeedIdentity{})
+		}
+	case *messages.ClusterChanged:
+		r.clusterChanged(c, m)
+	case *messages.RefreshFailed, *messages.LeaderHinted:
+		c.Send(r.router, m)
+	case *messages.ForRouter:
+		c.Send(r.router, m.Message)
+	case *messages.NeedIdentity, *messages.BumpEpoch:
+		c.Send(r.sequencer, m)
+	case *messages.IdentityChanged:
+		r.identity = m.Identity
+		for _, id := range r.order() {
+			c.Send(r.nodes[id].pid, m)
+		}
+	case *messages.ProducerFailed:
+		r.fail(m.Err)
+	case *messages.BeginClose:
+		if !r.closing {
+			r.closing = true
+			r.routes.Refuse(messages.ErrClosed)
+			r.Settings.Executor.Run(func() { closeInBackground(r, c.Self(), c.ActorSystem()) })
+		}
+	case *messages.CloseNow:
+		r.closing = true
+		r.routes.Refuse(messages.ErrClosed)
+		r.routes.FailAll(messages.ErrClosed)
+		c.Stop(c.Self())
+	case *messages.WatchProducer:
+		r.watch(c, m)
+	case *actor.Stopping:
+		r.routes.Refuse(messages.ErrClosed)
+		r.routes.FailAll(messages.ErrClosed)
+	case *actor.Stopped:
+		process := actor.NewPID(c.Self().Address, r.processID)
+		c.ActorSystem().ProcessRegistry.Remove(process)
+		for _, w := range r.watchers {
+			if p, ok := c.ActorSystem().ProcessRegistry.Get(w); ok {
+				p.SendSystemMessage(w, &actor.Terminated{Who: process})
+			}
+		}
+		close(r.shared.stopped)
+	}
+}
+
+func (r *root) begin(c actor.Context) {
+	s := r.Settings
+	r.self = c.Self()
+	r.router = r.mustSpawn(c, r.routes.Props(), router.Name)
+	r.metadata = r.mustSpawn(c, metadata.Props(s, r.self), metadata.Name)
+	r.sequencer = r.mustSpawn(c, sequencer.Props(s, r.self), sequencer.Name)
+	for i, address := range s.Seeds {
+		id := messages.SeedID(i)
+		r.addNode(c, messages.BrokerInfo{ID: id, Address: address})
+		r.seeds = append(r.seeds, id)
+	}
+	c.Send(r.metadata, &messages.RefreshMetadata{Reason: "start"})
+}
+
+func (r *root) mustSpawn(c actor.Context, props *actor.Props, name string) *actor.PID {
+	pid, err := c.SpawnNamed(props, name)
+	if err != nil {
+		panic(err) // names below the root are its own
+	}
+	return pid
+}
+
+func (r *root) addNode(c actor.Context, info messages.BrokerInfo) {
+	name := broker.NodeName(info.ID)
+	r.spawned[info.ID]++
+	if n := r.spawned[info.ID]; n > 1 {
+		name = fmt.Sprintf("%s.%d", name, n)
+	}
+	pid := r.mustSpawn(c, broker.Props(broker.Config{
+		Settings: r.Settings, Info: info, Identity: r.identity, Root: r.self,
+		Supervisor: NewReconnect(r.Settings, r.Settings.Name+"/"+name),
+	}), name)
+	r.nodes[info.ID] = &node{info, pid}
+}
+
+// order is every node id, sorted: nothing here may follow the order of a map.
+func (r *root) order() []int32 {
+	ids := make([]int32, 0, len(r.nodes))
+	for id := range r.nodes {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+func (r *root) forwardControl(c actor.Context, m *messages.ControlRequest) {
+	if m.Broker == messages.AnyBroker {
+		candidates := r.known
+		if len(candidates) == 0 {
+			candidates = r.seeds
+		}
+		r.asked++
+		m.Broker = candidates[r.asked%len(candidates)]
+	}
+	n := r.nodes[m.Broker]
+	if n == nil {
+		c.Send(m.ReplyTo, &messages.ControlResponse{Ticket: m.Ticket, Broker: m.Broker, Err: fmt.Errorf("%w: broker %d has left the cluster", messages.ErrConnectionLost, m.Broker)})
+		return
+	}
+	c.Send(n.pid, m)
+}
+
+// clusterChanged starts, readdresses and stops brokers, and then tells the
+// router, so that every leader it assigns exists.
+func (r *root) clusterChanged(c actor.Context, m *messages.ClusterChanged) {
+	present := make(map[int32]bool)
+	r.known = r.known[:0]
+	for _, info := range m.View.Brokers {
+		present[info.ID] = true
+		r.known = append(r.known, info.ID)
+		n := r.nodes[info.ID]
+		switch {
+		case n == nil:
+			r.addNode(c, info)
+		case n.info.Address != info.Address:
+			n.info = info
+			c.Send(n.pid, &messages.BrokerMoved{Address: info.Address})
+		}
+	}
+	pids := make(map[int32]*actor.PID)
+	for _, id := range r.order() {
+		if messages.IsSeed(id) {
+			continue
+		}
+		if !present[id] && !r.leads(m.View, id) {
+			c.Stop(r.nodes[id].pid)
+			delete(r.nodes, id)
+			continue
+		}
+		pids[id] = r.nodes[id].pid
+	}
+	c.Send(r.router, &messages.RoutesChanged{View: m.View, Brokers: pids})
+	if !r.isReady {
+		r.isReady = true
+		close(r.shared.ready)
+	}
+}
+
+// leads reports whether a node that is not listed still leads something: a dead
+// broker stays the leader until the controller notices, and what is in flight
+// to it may yet be answered.
+func (r *root) leads(v *messages.ClusterView, id int32) bool {
+	for i := range v.Topics {
+		for _, p := range v.Topics[i].Partitions {
+			if p.Leader == id {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (r *root) fail(cause error) {
+	err := fmt.Errorf("%w: %w", messages.ErrFatal, cause)
+	r.Settings.Log.Error().Err(cause).Msg("the producer cannot go on")
+	r.routes.Refuse(err)
+	r.routes.FailAll(err)
+}
+
+// watch registers watchers of the producer's PID with the root itself.
+func (r *root) watch(c actor.Context, m *messages.WatchProducer) {
+	switch w := m.Message.(type) {
+	case *actor.Watch:
+		r.watchers = append(r.watchers, w.Watcher)
+	case *actor.Unwatch:
+		r.watchers = slices.DeleteFunc(r.watchers, func(p *actor.PID) bool { return p.Equal(w.Watcher) })
+	}
+}

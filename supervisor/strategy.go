@@ -1,0 +1,72 @@
+package supervisor
+
+import (
+	"errors"
+	"math/rand/v2"
+	"sync"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/troupe-kafka/troupe/messages"
+)
+
+// Reconnect is the strategy of a broker for its connections: the retry policy as
+// supervision. It counts failures per child itself, on the seams' clock;
+// protoactor's own backoff strategy is linear and its statistics use real time.
+type Reconnect struct {
+	settings *messages.Settings
+	random   *rand.Rand
+
+	mu       sync.Mutex
+	failures map[string]int
+}
+
+// NewReconnect returns the strategy for the broker at path.
+func NewReconnect(settings *messages.Settings, path string) *Reconnect {
+	return &Reconnect{settings: settings, random: settings.Randomness.For(path + "/supervision"), failures: make(map[string]int)}
+}
+
+// HandleFailure implements actor.SupervisorStrategy. It runs in the turn of the
+// supervising broker.
+func (s *Reconnect) HandleFailure(system *actor.ActorSystem, parent actor.Supervisor, child *actor.PID, _ *actor.RestartStatistics, reason, _ any) {
+	var failure *messages.ConnectionFailure
+	err, _ := reason.(error)
+	expected := errors.As(err, &failure)
+	if !expected {
+		s.settings.Log.Error().Interface("panic", reason).Str("actor", child.Id).Msg("a connection actor panicked: this is a bug")
+	}
+	s.mu.Lock()
+	if expected && failure.WasUp {
+		delete(s.failures, child.Id)
+	}
+	s.failures[child.Id]++
+	n := s.failures[child.Id]
+	allowed := s.settings.Retry.Allows(n)
+	delay := s.settings.Retry.Delay(n, s.random)
+	if !allowed {
+		delete(s.failures, child.Id)
+	}
+	s.mu.Unlock()
+	if !allowed {
+		s.settings.Log.Warn().Str("actor", child.Id).Int("failures", n).Msg("retries are used up; the connection is stopped until somebody needs it again")
+		parent.StopChildren(child)
+		return
+	}
+	timer := s.settings.Clock.NewTimer(func() { parent.RestartChildren(child) })
+	timer.Reset(s.settings.Clock.Now().Add(delay))
+}
+
+// restartBugs is the strategy for everything that fails only when there is a
+// bug: say so, and go on at once.
+type restartBugs struct{ settings *messages.Settings }
+
+// HandleFailure implements actor.SupervisorStrategy.
+func (s restartBugs) HandleFailure(_ *actor.ActorSystem, parent actor.Supervisor, child *actor.PID, _ *actor.RestartStatistics, reason, message any) {
+	s.settings.Log.Error().Interface("panic", reason).Str("actor", child.Id).Type("message", message).Msg("an actor panicked: this is a bug; it is restarted and its records are kept")
+	parent.RestartChildren(child)
+}
+
+var (
+	_ actor.SupervisorStrategy = (*Reconnect)(nil)
+	_ actor.SupervisorStrategy = restartBugs{}
+)
