@@ -56,6 +56,10 @@ const (
 	// DefaultMetadataMinAge is the least time between two refreshes
 	// (metadata.min.age.ms).
 	DefaultMetadataMinAge = 100 * time.Millisecond
+	// DefaultMetadataIdle ends the accumulators of a topic that got no record for
+	// so long, and its metadata is no longer asked for (metadata.max.idle.ms;
+	// KIP-526). Its sequences are kept.
+	DefaultMetadataIdle = 5 * time.Minute
 	// DefaultMaxTopicWait is how long records of an unknown topic wait for it
 	// (topic.wait.ms). After it they fail with ErrUnknownTopic.
 	DefaultMaxTopicWait = time.Minute

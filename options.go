@@ -49,7 +49,7 @@ func defaults() *config {
 			DeliveryTimeout: DefaultDeliveryTimeout, RequestTimeout: DefaultRequestTimeout, RequestTimeoutSlack: RequestTimeoutSlack,
 			ConnectionIdle: DefaultConnectionIdle, SlowRequest: DefaultSlowRequest,
 			MetadataMaxAge: DefaultMetadataMaxAge, MetadataMinAge: DefaultMetadataMinAge,
-			MaxTopicWait: DefaultMaxTopicWait, AllowAutoTopicCreate: true, StickyBytes: DefaultStickyBytes,
+			MetadataIdle: DefaultMetadataIdle, MaxTopicWait: DefaultMaxTopicWait, AllowAutoTopicCreate: true, StickyBytes: DefaultStickyBytes,
 			Retry: messages.DefaultRetryPolicy(), Log: defaultLog(),
 		},
 	}
@@ -239,6 +239,12 @@ func WithMetadataMaxAge(d time.Duration) Option {
 // (metadata.min.age.ms).
 func WithMetadataMinAge(d time.Duration) Option {
 	return atLeast("metadata.min.age.ms", d, 0, func(c *config) { c.MetadataMinAge = d })
+}
+
+// WithMetadataIdle ends the accumulators of a topic that got no record for so
+// long (metadata.max.idle.ms).
+func WithMetadataIdle(d time.Duration) Option {
+	return atLeast("metadata.max.idle.ms", d, time.Second, func(c *config) { c.MetadataIdle = d })
 }
 
 // WithMaxTopicWait is how long records of an unknown topic wait (topic.wait.ms).

@@ -42,6 +42,7 @@ var propertyTable = map[string]property{
 	"slow.request.ms":                       millis(WithSlowRequest),
 	"metadata.max.age.ms":                   millis(WithMetadataMaxAge),
 	"metadata.min.age.ms":                   millis(WithMetadataMinAge),
+	"metadata.max.idle.ms":                  millis(WithMetadataIdle),
 	"topic.wait.ms":                         millis(WithMaxTopicWait),
 	"allow.auto.create.topics":              boolean(WithAllowAutoTopicCreation),
 	"partitioner.sticky.bytes":              integer(WithStickyBytes),

@@ -61,6 +61,7 @@ type Producer struct {
 	troupe   *supervisor.Troupe
 	system   *actor.ActorSystem
 	queue    *seams.RunQueue // nil when the dispatcher was given
+	owned    bool            // the actor system is ours
 	options  router.Options
 	closing  sync.Once
 	closed   chan struct{}
@@ -111,6 +112,7 @@ func start(system *actor.ActorSystem, options []Option) (*Producer, error) {
 	hashed := isDefault(c.partitioner)
 	partitioner := c.partitioner(c.Randomness.For(c.Name + "/partitioner"))
 	if system == nil {
+		p.owned = true
 		system = actor.NewActorSystem(actor.WithLoggerFactory(loggerFactory(c.Log)), actor.WithDeadLetterRequestLogging(false))
 	}
 	p.system = system
@@ -270,6 +272,9 @@ func (p *Producer) Close(ctx context.Context) error {
 		p.closeErr = p.troupe.Close(ctx)
 		if p.queue != nil {
 			p.queue.Close()
+		}
+		if p.owned {
+			p.system.Shutdown()
 		}
 		close(p.closed)
 	})

@@ -199,6 +199,16 @@ func classOf(charge int) int {
 	}
 }
 
+// Adopt charges memory that exists already, whatever the budget says: what a
+// codec made must be counted, and refusing it would help nobody.
+func (b *Budget) Adopt(account *Account, bytes []byte) *Chunk {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.used += cap(bytes)
+	account.used += cap(bytes)
+	return &Chunk{Bytes: bytes, charge: cap(bytes), account: account}
+}
+
 // Release gives chunks back and serves those who wait.
 func (b *Budget) Release(chunks ...*Chunk) {
 	if len(chunks) == 0 {
@@ -209,7 +219,7 @@ func (b *Budget) Release(chunks ...*Chunk) {
 		b.used -= c.charge
 		c.account.used -= c.charge
 		c.account = nil
-		if class := classOf(c.charge); class >= 0 && b.freeSum+c.charge <= maxFreeBytes {
+		if class := classOf(c.charge); class >= 0 && cap(c.Bytes) == c.charge && b.freeSum+c.charge <= maxFreeBytes {
 			c.Bytes = c.Bytes[:0]
 			b.free[class] = append(b.free[class], c)
 			b.freeSum += c.charge

@@ -30,3 +30,20 @@ type IdentityChanged struct{ Identity Identity }
 // ProducerFailed says that no record can be delivered any more: the cluster
 // refuses this producer. Every record unanswered is answered with Err.
 type ProducerFailed struct{ Err error }
+
+// LastSequence is where a partition's numbering stood when its accumulator
+// ended.
+type LastSequence struct {
+	Identity Identity
+	// Next is the sequence of the next record.
+	Next int32
+	// Gap says that the numbering cannot go on under Identity.
+	Gap bool
+}
+
+// Sequences is the sequencer's ledger: the last sequence of every partition that
+// was ever numbered outlives its accumulator. It may be used from any actor.
+type Sequences interface {
+	Keep(topic string, id [16]byte, partition int32, last LastSequence)
+	Recall(topic string, id [16]byte, partition int32) (LastSequence, bool)
+}

@@ -2,6 +2,7 @@ package messages
 
 import (
 	"context"
+	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 
@@ -68,6 +69,10 @@ type Appender interface {
 	// FailAll answers every record with cause, and refuses more. In flight
 	// batches are possibly persisted.
 	FailAll(cause error)
+	// Retire closes a partition that holds nothing and took no record for that
+	// long; it reports whether it did. Reopen takes it back.
+	Retire(idle time.Duration) bool
+	Reopen()
 	// Unanswered is the number of records without an outcome.
 	Unanswered() int
 	PID() *actor.PID

@@ -47,6 +47,8 @@ type Settings struct {
 	StickyShards         int // 0: as many as the router has; 1 in a simulation
 	Retry                RetryPolicy
 
+	Sequences Sequences
+
 	Log zerolog.Logger
 
 	Clock      seams.Clock

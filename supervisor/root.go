@@ -76,6 +76,7 @@ func Start(parent actor.SpawnerContext, c Config) (*Troupe, error) {
 		Config: c, shared: &shared{ready: make(chan struct{}), stopped: make(chan struct{})},
 		nodes: make(map[int32]*node), spawned: make(map[int32]int), identity: messages.NoIdentity, processID: s.Name + "/router-process",
 	}
+	s.Sequences = sequencer.NewLedger()
 	r.budget = memory.NewBudget(s.BufferBytes, s.Parking)
 	r.routes = router.New(router.Config{
 		Settings: s, Budget: r.budget, Partitioner: c.Partitioner, HashedByMurmur2: c.HashedByMurmur2,

@@ -32,6 +32,9 @@ func Spawn(parent actor.SpawnerContext, settings *messages.Settings, budget *mem
 			slowRequest: settings.SlowRequest, retry: settings.Retry, random: settings.Randomness.For(path),
 		}),
 	}
+	if l, ok := settings.Sequences.Recall(spec.Topic, spec.TopicID, spec.Partition); ok {
+		b.state.recall(l)
+	}
 	b.lane.box, b.lane.run = b, b.lane.drain
 	b.timer = settings.Clock.NewTimer(b.Signal)
 	props := actor.PropsFromProducer(func() actor.Actor { return &accumulator{box: b} }, actor.WithMailbox(func() actor.Mailbox { return b }), actor.WithDispatcher(settings.Dispatcher))
@@ -57,5 +60,6 @@ func (a *accumulator) Receive(c actor.Context) {
 		// are left get their outcome, and later ones are refused.
 		a.box.timer.Stop()
 		a.box.FailAll(messages.ErrClosed)
+		a.box.keepSequence()
 	}
 }

@@ -69,6 +69,7 @@ type batch struct {
 
 	sealed      bool
 	compressing bool
+	packedChunk *memory.Chunk
 	packed      []byte // the compressed records; nil: the chunks hold them
 	packedCodec codecs.ID
 	header      []byte
@@ -239,11 +240,23 @@ func (b *batch) stamp() {
 	protocol.SealBatchCRC(b.header, b.slices[1:])
 }
 
-// release drops one hold; the last returns the buffers.
+// drop gives up one hold and returns the buffers if it was the last. The caller
+// releases them outside the box's lock: whoever waits for room is told at once.
+func (b *batch) drop() []*memory.Chunk {
+	if b.holds.Add(-1) != 0 {
+		return nil
+	}
+	chunks := b.chunks
+	if b.packedChunk != nil {
+		chunks = append(chunks, b.packedChunk)
+	}
+	b.chunks, b.tail, b.header, b.slices, b.packed, b.packedChunk = nil, nil, nil, nil, nil, nil
+	return chunks
+}
+
+// release is drop for callers without the lock.
 func (b *batch) release() {
-	if b.holds.Add(-1) == 0 {
-		chunks := b.chunks
-		b.chunks, b.tail, b.header, b.slices, b.packed = nil, nil, nil, nil, nil
+	if chunks := b.drop(); len(chunks) > 0 {
 		b.box.budget.Release(chunks...)
 	}
 }

@@ -212,6 +212,34 @@ func (b *Box) FailAll(cause error) {
 	b.unlock(seams.Never)
 }
 
+// keepSequence leaves the last sequence to a successor.
+func (b *Box) keepSequence() {
+	b.mu.Lock()
+	last := b.state.lastSequence()
+	b.mu.Unlock()
+	if last.Identity.Known() {
+		b.settings.Sequences.Keep(b.state.topic, b.topicID, b.state.partition, last)
+	}
+}
+
+// Retire implements messages.Appender.
+func (b *Box) Retire(idle time.Duration) bool {
+	b.mu.Lock()
+	retired := b.state.retire(b.settings.Clock.Now(), idle)
+	b.unlock(seams.Never)
+	if retired {
+		b.keepSequence() // before a successor can ask
+	}
+	return retired
+}
+
+// Reopen implements messages.Appender.
+func (b *Box) Reopen() {
+	b.mu.Lock()
+	b.state.closed = nil
+	b.mu.Unlock()
+}
+
 // Class implements messages.Taker.
 func (b *Box) Class() messages.Class {
 	b.mu.Lock()
@@ -298,6 +326,10 @@ func (b *Box) unlock(wakeAt seams.Instant) {
 		b.timer.Reset(wakeAt)
 	}
 	b.mu.Unlock()
+	if len(fx.freed) > 0 {
+		// Before the callbacks: one that hangs must not keep the budget.
+		b.budget.Release(fx.freed...)
+	}
 	if fx.announce {
 		b.system.Root.Send(leader, &messages.PartitionReady{Taker: b, Class: fx.class})
 	}
@@ -333,6 +365,7 @@ func (b *Box) compress(p *batch) {
 	p.compressing = false
 	if !p.settled && packed != nil {
 		p.packed, p.packedCodec = packed, p.codec
+		p.packedChunk = b.budget.Adopt(b.account.Load(), packed)
 	}
 	now := b.settings.Clock.Now()
 	b.state.review(now)

@@ -46,6 +46,7 @@ type effects struct {
 	class    messages.Class
 	compress []*batch
 	answers  []answer
+	freed    []*memory.Chunk
 	refresh  string
 	bump     bool
 	bumpFrom messages.Identity
@@ -83,6 +84,7 @@ type State struct {
 	attemptCount uint64
 	batchCount   uint64
 	lastSuccess  seams.Instant
+	lastAppend   seams.Instant // when the last batch was begun
 	slow         bool
 
 	identity     messages.Identity
@@ -107,6 +109,31 @@ func newState(c config) *State {
 	return &State{config: c, identity: messages.NoIdentity, oneInFlight: true, leader: messages.AssignLeader{ID: -1, LeaderEpoch: -1}}
 }
 
+// recall makes a new state go on numbering where an earlier one of the same
+// partition ended: an identity never starts a partition at 0 twice, since the
+// broker would take the second start for a repetition and drop the records.
+func (s *State) recall(l messages.LastSequence) {
+	s.identity, s.nextSequence, s.needsEpoch = l.Identity, l.Next, l.Gap
+}
+
+// lastSequence is what a successor has to know.
+func (s *State) lastSequence() messages.LastSequence {
+	return messages.LastSequence{Identity: s.identity, Next: s.nextSequence, Gap: s.needsEpoch}
+}
+
+// retire closes a state that holds nothing and took no record for idle. It can
+// be opened again.
+func (s *State) retire(now seams.Instant, idle time.Duration) bool {
+	if s.unanswered > 0 || s.answeringOpen > 0 || len(s.pending)+len(s.inFlight) > 0 || s.closed != nil || now.Sub(s.lastAppend) < idle {
+		return false
+	}
+	if s.open != nil {
+		s.sealOpen(now)
+	}
+	s.closed = messages.ErrClosed
+	return true
+}
+
 // appendRecord takes one record into the open batch, or says what is missing.
 // It reports whether the partition must be reviewed, and with a new batch the
 // instant of its linger's end.
@@ -128,6 +155,7 @@ func (s *State) appendRecord(a *messages.Admission, box *Box, unixMs int64, now 
 		o = newBatch(box, s.batchCount, a.Acks, a.Codec)
 		o.numbered = s.idempotent && a.Acks == messages.AcksAll
 		o.lingerUntil = now.Add(s.linger)
+		s.lastAppend = now
 		s.open = o
 		wakeAt = o.lingerUntil
 		if s.linger == 0 {
@@ -140,6 +168,13 @@ func (s *State) appendRecord(a *messages.Admission, box *Box, unixMs int64, now 
 				return messages.NeedsBatch, review, wakeAt
 			}
 			return messages.NeedsChunk, review, wakeAt
+		}
+		room := cap(a.Chunk.Bytes)
+		if len(o.chunks) == 0 {
+			room -= protocol.BatchHeaderSize
+		}
+		if room < a.Bytes {
+			return messages.NeedsBatch, review, wakeAt
 		}
 		o.addChunk(a.Chunk)
 		a.Chunk = nil
@@ -170,7 +205,7 @@ func (s *State) sealOpen(now seams.Instant) {
 	s.lastBytes = b.bytes
 	if b.count == 0 {
 		b.settled = true
-		b.release()
+		s.fx.freed = append(s.fx.freed, b.drop()...)
 		return
 	}
 	s.expireUnsent(b, now)
@@ -186,7 +221,10 @@ func (s *State) sealOpen(now seams.Instant) {
 
 // compress asks for a batch to be packed; the codec holds its buffers meanwhile.
 func (s *State) compress(b *batch) {
-	b.packed, b.compressing = nil, true
+	if b.packedChunk != nil {
+		s.fx.freed = append(s.fx.freed, b.packedChunk)
+	}
+	b.packed, b.packedChunk, b.compressing = nil, nil, true
 	b.holds.Add(1)
 	s.fx.compress = append(s.fx.compress, b)
 }
@@ -294,7 +332,7 @@ func (s *State) finish(b *batch, d messages.Delivery) {
 	s.unanswered -= int64(b.live())
 	s.answeringOpen++
 	s.fx.answers = append(s.fx.answers, answer{batch: b, side: b.side, delivery: d})
-	b.release()
+	s.fx.freed = append(s.fx.freed, b.drop()...)
 }
 
 // fail ends a batch with an error. A numbered batch that was ever handed over
@@ -606,11 +644,9 @@ func (s *State) requeue(b *batch) {
 // needBytes is the size of the chunk that a record of n bytes asks for: small
 // for a partition whose batches are small.
 func (s *State) needBytes(n int) int {
-	if s.open == nil || s.open.count == 0 {
-		n += protocol.BatchHeaderSize
-		if s.lastBytes < memory.SmallChunkBytes*3/4 {
-			return max(n, memory.SmallChunkBytes)
-		}
+	n += protocol.BatchHeaderSize // in case it comes to begin a batch
+	if (s.open == nil || s.open.count == 0) && s.lastBytes < memory.SmallChunkBytes*3/4 {
+		return max(n, memory.SmallChunkBytes)
 	}
 	return max(n, memory.ChunkBytes)
 }

@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"github.com/asynkron/protoactor-go/actor"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/troupe-kafka/troupe/messages"
 	"github.com/troupe-kafka/troupe/protocol"
@@ -49,13 +50,38 @@ func NodeName(id int32) string {
 // Props returns the properties of a broker actor.
 func Props(c Config) *actor.Props {
 	path := c.Settings.Name + "/" + NodeName(c.Info.ID)
+	var before *broker
 	return c.Settings.Props(path, func() actor.Actor {
 		s := c.Settings
-		return &broker{Config: c, path: path, timing: seams.Never, state: newState(config{
+		b := &broker{Config: c, path: path, timing: seams.Never, state: newState(config{
 			id: c.Info.ID, clientID: s.ClientID, requestMaxBytes: s.RequestMaxBytes, maxInFlight: s.MaxInFlight,
 			requestTimeout: s.RequestTimeout, timeoutSlack: s.RequestTimeoutSlack, connectionIdle: s.ConnectionIdle,
 		}, c.Identity)}
+		if before != nil {
+			b.inherit(before)
+		}
+		before = b
+		return b
 	}, actor.WithSupervisor(c.Supervisor))
+}
+
+// inherit takes over from an incarnation that crashed what partitions will not
+// say again: that they are ready. What was in flight was settled as lost.
+func (b *broker) inherit(before *broker) {
+	b.Info, b.spawned = before.Info, before.spawned
+	b.state.identity = before.state.identity
+	for _, class := range classes {
+		for _, t := range before.state.ready[class] {
+			b.state.partitionReady(t, t.Class())
+		}
+	}
+	for _, t := range before.state.waiting {
+		b.state.partitionReady(t, t.Class())
+	}
+	for _, m := range before.state.control {
+		b.state.control = append(b.state.control, m)
+		b.state.lanes[messages.LaneControl].wanted = true
+	}
 }
 
 // written tells the broker that a request without an answer has been written.
@@ -138,6 +164,11 @@ func (b *broker) pump(c actor.Context, now seams.Instant) {
 	}
 	for r := b.state.nextControl(now); r != nil; r = b.state.nextControl(now) {
 		body := r.control.Request
+		if r.version < 0 {
+			b.state.remove(&b.state.lanes[messages.LaneControl], r)
+			b.failControl(c, []*messages.ControlRequest{r.control}, fmt.Errorf("%w: broker %d does not serve %s", protocol.UnsupportedVersion, b.Info.ID, kmsg.NameForKey(body.Key())))
+			continue
+		}
 		body.SetVersion(r.version)
 		frame := protocol.AppendRequestHeader(make([]byte, 4, 256), body.Key(), body.GetVersion(), r.correlation, b.Settings.ClientID, body.IsFlexible())
 		frame = body.AppendTo(frame)
@@ -288,7 +319,7 @@ func (b *broker) moved(c actor.Context, m *messages.BrokerMoved, now seams.Insta
 func (b *broker) spawnConnection(c actor.Context, l messages.Lane) {
 	b.spawned++
 	name := fmt.Sprintf("connection/%s-%d", l, b.spawned)
-	pid, err := c.SpawnNamed(connectionProps(b.Settings, b.path+"/"+name, c.Self(), l, b.Info), name)
+	pid, err := c.SpawnNamed(connectionProps(b.Settings, b.path+"/"+name, c.Self(), l, b.Info, b.spawned), name)
 	if err != nil {
 		panic(err) // a name is never used twice
 	}

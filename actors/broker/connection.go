@@ -42,8 +42,11 @@ type (
 	}
 )
 
-func connectionProps(s *messages.Settings, path string, broker *actor.PID, lane messages.Lane, info messages.BrokerInfo) *actor.Props {
-	var generation atomic.Int64
+func connectionProps(s *messages.Settings, path string, broker *actor.PID, lane messages.Lane, info messages.BrokerInfo, child int) *actor.Props {
+	// Unique among all connections of the broker, not only of this child: a late
+	// word from a stopped one must not be taken for its successor's.
+	generation := atomic.Int64{}
+	generation.Store(int64(child) << 32)
 	return s.Props(path, func() actor.Actor {
 		return &connection{settings: s, broker: broker, lane: lane, info: info, link: &link{generation: int(generation.Add(1))}}
 	})
@@ -162,6 +165,12 @@ func negotiate(r *kmsg.ApiVersionsResponse) (messages.Versions, error) {
 	}
 	return v, nil
 }
+
+// IgnoreDeadLetterLogging keeps the events of a stopped connection out of the
+// log.
+func (*linkOpened) IgnoreDeadLetterLogging()   {}
+func (*linkReceived) IgnoreDeadLetterLogging() {}
+func (*linkClosed) IgnoreDeadLetterLogging()   {}
 
 // link hears of the socket's events. Until the handshake is done they go to the
 // connection actor; from then on answers go straight to the broker, and only

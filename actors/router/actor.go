@@ -25,6 +25,8 @@ const (
 	// urgeEvery is the least time between two rounds of making all open batches
 	// ready because the budget is used up.
 	urgeEvery = 2 * time.Millisecond
+	// idleChecks is how often an idle time is looked at in its course.
+	idleChecks = 4
 )
 
 type (
@@ -32,6 +34,7 @@ type (
 	bufferPressed  struct{}
 	bufferHasRoom  struct{}
 	timerFired     struct{}
+	idleDue        struct{}
 	leaderAccounts map[int32]*memory.Account
 )
 
@@ -47,6 +50,7 @@ type keeper struct {
 	hinted   map[string]map[int32]messages.AssignLeader
 	urgedAt  seams.Instant
 	timer    seams.Timer
+	idle     seams.Timer
 	parkedIn map[*Topic]bool
 }
 
@@ -81,6 +85,8 @@ func (k *keeper) Receive(c actor.Context) {
 		self, system := c.Self(), c.ActorSystem()
 		if k.timer == nil {
 			k.timer = k.Settings.Clock.NewTimer(func() { system.Root.Send(self, &timerFired{}) })
+			k.idle = k.Settings.Clock.NewTimer(func() { system.Root.Send(self, &idleDue{}) })
+			k.idle.Reset(now.Add(k.Settings.MetadataIdle / idleChecks))
 		}
 	case *messages.RoutesChanged:
 		k.view, k.brokers = m.View, m.Brokers
@@ -93,6 +99,7 @@ func (k *keeper) Receive(c actor.Context) {
 		k.lastFail.Store(&m.Err)
 	case *parkedFirst:
 		k.parkedIn[m.topic] = true
+		c.Send(k.Root, &messages.TrackTopic{Name: m.topic.name}) // it may have been forgotten while idle
 		if m.topic.routes.Load() != nil {
 			// A partition beyond the known ones: one refresh decides.
 			m.topic.mu.Lock()
@@ -105,12 +112,16 @@ func (k *keeper) Receive(c actor.Context) {
 		for _, t := range k.parkedTopics() {
 			k.drainPending(t)
 		}
+	case *idleDue:
+		k.retireIdle(c)
+		k.idle.Reset(now.Add(k.Settings.MetadataIdle / idleChecks))
 	case *bufferPressed:
 		k.pressed(now)
 	case *timerFired:
 		k.sweep(now)
 	case *actor.Stopping:
 		k.timer.Stop()
+		k.idle.Stop()
 		k.Refuse(messages.ErrClosed)
 		k.FailAll(messages.ErrClosed)
 	}
@@ -258,6 +269,34 @@ func (k *keeper) retire(old *routes, cause error) {
 	for _, box := range old.boxes {
 		box.FailAll(cause)
 		k.system.Root.Poison(box.PID())
+	}
+}
+
+// retireIdle ends the accumulators of topics that got no record for the idle
+// time. Callers who come meanwhile park their records, so that none is refused:
+// either the topic opens again, or it is found anew.
+func (k *keeper) retireIdle(c actor.Context) {
+	for _, t := range k.sorted() {
+		rt := t.routes.Load()
+		if rt == nil || k.parkedIn[t] {
+			continue
+		}
+		t.routes.Store(nil)
+		retired := 0
+		for retired < len(rt.boxes) && rt.boxes[retired].Retire(k.Settings.MetadataIdle) {
+			retired++
+		}
+		if retired < len(rt.boxes) {
+			for _, box := range rt.boxes[:retired] {
+				box.Reopen()
+			}
+			t.drain(rt)
+			continue
+		}
+		for _, box := range rt.boxes {
+			k.system.Root.Poison(box.PID())
+		}
+		c.Send(k.Root, &messages.ForgetTopic{Name: t.name})
 	}
 }
 
