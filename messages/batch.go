@@ -68,10 +68,8 @@ type Batch interface {
 	Bytes() int
 	// Slices returns the header and the records, encoded and checksummed.
 	Slices() [][]byte
-	// WriteBegins and WriteEnded bracket the time in which the transport may
-	// still read the slices: the buffers stay until the last write has ended
-	// (KAFKA-19012).
-	WriteBegins()
+	// WriteEnded says that the transport reads the slices no more. It is called
+	// exactly once per Take, and the buffers stay until then (KAFKA-19012).
 	WriteEnded()
 	// Settle reports the outcome of the attempt, exactly once per Take.
 	Settle(Result)

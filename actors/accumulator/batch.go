@@ -75,6 +75,7 @@ type batch struct {
 	header      []byte
 	slices      [][]byte
 
+	stamped     numbers // what the header says
 	numbered    bool
 	hasSequence bool
 	identity    messages.Identity
@@ -110,7 +111,6 @@ func (a *attempt) Acks() messages.Acks { return a.batch.acks }
 func (a *attempt) TimeoutMs() int32    { return a.batch.timeoutMs }
 func (a *attempt) Bytes() int          { return a.batch.wireBytes() }
 func (a *attempt) Slices() [][]byte    { return a.batch.slices }
-func (a *attempt) WriteBegins()        { a.batch.holds.Add(1) }
 func (a *attempt) WriteEnded()         { a.batch.release() }
 func (a *attempt) Settle(r messages.Result) {
 	a.batch.box.settle(a, r)
@@ -200,10 +200,16 @@ func (b *batch) add(a *messages.Admission, unixMs int64, now seams.Instant) {
 	}
 }
 
-// frame makes the slices of a batch whose records are final.
+// frame makes the slices of a batch whose records are final. The header of a
+// first attempt stands right before the records; a later one gets a place of its
+// own, since an old write may still be reading the first.
 func (b *batch) frame() {
-	b.header = b.chunks[0].Bytes[:protocol.BatchHeaderSize]
-	b.slices = append(b.slices[:0], b.header)
+	if b.attempts > 1 {
+		b.header = make([]byte, protocol.BatchHeaderSize)
+	} else {
+		b.header = b.chunks[0].Bytes[:protocol.BatchHeaderSize]
+	}
+	b.slices = append(make([][]byte, 0, len(b.chunks)+1), b.header)
 	if b.packed != nil {
 		b.slices = append(b.slices, b.packed)
 		return
@@ -220,8 +226,15 @@ func (b *batch) frame() {
 }
 
 // stamp writes the header for the attempt at hand and the checksum. It runs
-// outside the box's lock: from hand-over on nobody else touches the bytes.
+// outside the box's lock, under the hold of the attempt: from hand-over on
+// nobody else touches the bytes. A retry under the same numbers goes out as it
+// is, byte for byte.
 func (b *batch) stamp() {
+	number := numbers{b.hasSequence, b.identity, b.sequence}
+	if b.attempts > 1 && number == b.stamped {
+		return
+	}
+	b.stamped = number
 	b.frame()
 	h := protocol.BatchHeader{
 		BaseTimestamp: b.baseMs, MaxTimestamp: b.maxMs,
@@ -238,6 +251,13 @@ func (b *batch) stamp() {
 	}
 	protocol.PutBatchHeader(b.header, &h, records)
 	protocol.SealBatchCRC(b.header, b.slices[1:])
+}
+
+// numbers are what a header carries of the producer's numbering.
+type numbers struct {
+	has      bool
+	identity messages.Identity
+	sequence int32
 }
 
 // drop gives up one hold and returns the buffers if it was the last. The caller

@@ -584,6 +584,7 @@ func (s *State) take(r messages.TakeRequest) (*attempt, messages.TakeStatus) {
 	}
 	*a = attempt{batch: b, number: s.attemptCount, broker: r.Broker, taken: r.Now, lane: r.Class.Lane}
 	b.current = a
+	b.holds.Add(1) // until the write has ended: a batch may fail while it is written
 	s.inFlight = append(s.inFlight, b)
 	if s.canTake(r.Now) {
 		return a, messages.TakeMore

@@ -237,7 +237,6 @@ func (s *State) sendProduce(c messages.Class, r *request, now seams.Instant) [][
 		}
 		e.Topic(r.batches[i].topic, r.batches[i].id, end-i)
 		for ; i < end; i++ {
-			r.batches[i].batch.WriteBegins()
 			e.Partition(r.batches[i].index, r.batches[i].batch.Slices())
 		}
 	}

@@ -1,0 +1,80 @@
+# Bare `make` prints the targets. GO is the only tool that all of them need;
+# real Kafka also needs Java 17 or later and Maven, and is skipped without.
+GO        ?= go
+FUZZTIME  ?= 10s
+SEEDS     ?= 200
+TIMEOUT   ?= 20m
+
+# The linter is pinned, and kept inside the checkout (`make tools`).
+GOLANGCI_VERSION := v2.15.0
+TOOLS            := $(CURDIR)/.tools
+GOLANGCI         := $(TOOLS)/golangci-lint-$(GOLANGCI_VERSION)
+
+# Every folder that holds the test of who may import whom.
+ARCHITECTURE := $(patsubst %,./%,$(wildcard tests/architecture))
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## print this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1|\2/' | \
+		awk -F '|' '{ printf "  %-18s %s\n", $$1, $$2 }'
+
+.PHONY: check
+check: check-fast lint architecture unit ## before a commit: format, vet, linter if installed, architecture, unit tests with -race
+
+.PHONY: check-fast
+check-fast: ## format and vet only
+	@unformatted=$$(gofmt -l .); \
+	if [ -n "$$unformatted" ]; then echo "gofmt these files (gofmt -w):"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+
+.PHONY: lint
+lint: ## golangci-lint, if `make tools` has installed it
+	@if [ -x "$(GOLANGCI)" ]; then echo "$(notdir $(GOLANGCI)) run ./..."; "$(GOLANGCI)" run ./...; \
+	else echo "lint: golangci-lint $(GOLANGCI_VERSION) is not installed (make tools); going on without"; fi
+
+.PHONY: architecture
+architecture: ## the test of who may import whom
+	$(if $(ARCHITECTURE),$(GO) test $(ARCHITECTURE),@echo "architecture: no test in tests/architecture")
+
+.PHONY: unit
+unit: ## all tests but those on real Kafka, with -race
+	$(GO) test -short -race -timeout $(TIMEOUT) ./...
+
+.PHONY: test
+test: ## THE test command: everything with -race, real Kafka included (skipped without Java)
+	$(GO) test -race -p 2 -timeout $(TIMEOUT) ./...
+
+.PHONY: quickstart
+quickstart: ## run the first example; needs no Kafka
+	$(GO) run ./examples/quickstart
+
+.PHONY: bench
+bench: ## run the benchmarks
+	bash bench/run.sh
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME=10s each
+	@set -e; \
+	grep -rl --include='*_test.go' --exclude-dir=bench '^func Fuzz' . | sort | while read -r file; do \
+		for target in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]+)\(.*/\1/p' "$$file"); do \
+			echo "$$(dirname "$$file") $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")" </dev/null || exit 1; \
+		done; \
+	done
+
+.PHONY: sim
+sim: ## the simulation with SEEDS=200 seeds
+	$(GO) test ./tests/sim -run TestSeeds -seeds=$(SEEDS)
+
+.PHONY: kafka
+kafka: ## fetch the jars of Apache Kafka that the tests use (once per machine)
+	$(GO) run ./tests/kafkacluster/fetch
+
+.PHONY: tools
+tools: $(GOLANGCI) ## install the pinned golangci-lint into .tools (two minutes)
+
+$(GOLANGCI):
+	GOBIN="$(TOOLS)" $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+	mv "$(TOOLS)/golangci-lint" "$@"
