@@ -24,6 +24,11 @@ const (
 	// DefaultBufferBytes bounds everything admitted and unanswered
 	// (buffer.memory). At the limit callers wait, or get ErrBufferFull.
 	DefaultBufferBytes = 32 << 20
+	// DefaultPaceBytes is how much the partitions of one leader hold while it
+	// keeps up (buffer.pace.bytes). At the limit a caller waits for the next
+	// answer, as long as answers come; nothing is refused for it. Running further
+	// ahead gains nothing and costs cache misses: see docs/adr.
+	DefaultPaceBytes = 8 << 20
 	// DefaultMaxInFlight bounds the Produce requests in flight to one broker, and
 	// the batches of one numbered partition
 	// (max.in.flight.requests.per.connection). At the limit batches keep growing.

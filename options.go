@@ -33,7 +33,6 @@ type config struct {
 	responseMaxBytes int
 	maxBlock         time.Duration
 	seams            *Seams
-	version          string
 }
 
 func defaults() *config {
@@ -44,7 +43,7 @@ func defaults() *config {
 			ClientID: "troupe", Software: "troupe", SoftwareVer: Version,
 			Acks: messages.AcksAll, Idempotent: true, Compression: codecs.None,
 			Linger: DefaultLinger, BatchMaxBytes: DefaultBatchMaxBytes, RecordMaxBytes: DefaultRecordMaxBytes,
-			RequestMaxBytes: DefaultRequestMaxBytes, BufferBytes: DefaultBufferBytes,
+			RequestMaxBytes: DefaultRequestMaxBytes, BufferBytes: DefaultBufferBytes, PaceBytes: DefaultPaceBytes,
 			MaxInFlight: DefaultMaxInFlight, UnnumberedInFlight: 1,
 			DeliveryTimeout: DefaultDeliveryTimeout, RequestTimeout: DefaultRequestTimeout, RequestTimeoutSlack: RequestTimeoutSlack,
 			ConnectionIdle: DefaultConnectionIdle, SlowRequest: DefaultSlowRequest,
@@ -179,6 +178,12 @@ func WithResponseMaxBytes(n int) Option {
 // WithBufferBytes bounds everything admitted and unanswered (buffer.memory).
 func WithBufferBytes(n int) Option {
 	return between("buffer.memory", n, 1<<20, 1<<40, func(c *config) { c.BufferBytes = n })
+}
+
+// WithPaceBytes is how much the partitions of one leader hold while it keeps up
+// (buffer.pace.bytes); 0 turns the pace off.
+func WithPaceBytes(n int) Option {
+	return between("buffer.pace.bytes", n, 0, 1<<40, func(c *config) { c.PaceBytes = n })
 }
 
 // WithMaxInFlight bounds the requests in flight to one broker, and the batches

@@ -32,6 +32,7 @@ var propertyTable = map[string]property{
 	"request.max.bytes":                     integer(WithRequestMaxBytes),
 	"receive.message.max.bytes":             integer(WithResponseMaxBytes),
 	"buffer.memory":                         integer(WithBufferBytes),
+	"buffer.pace.bytes":                     integer(WithPaceBytes),
 	"max.in.flight.requests.per.connection": integer(WithMaxInFlight),
 	"unnumbered.in.flight":                  integer(WithUnnumberedInFlight),
 	"delivery.timeout.ms":                   millis(WithDeliveryTimeout),

@@ -2,7 +2,6 @@ package troupe
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"reflect"
@@ -22,15 +21,24 @@ import (
 // Version is what brokers are told of this client (KIP-511).
 const Version = "0.1.0"
 
-// What users and actors share is declared in messages.
+// The types that users and actors share are declared in package messages, which
+// has their fields and methods.
 type (
-	Record      = messages.Record
-	Header      = messages.Header
-	Partition   = messages.Partition
-	Delivery    = messages.Delivery
-	Callback    = messages.Callback
-	Acks        = messages.Acks
-	Status      = messages.Status
+	// Record is one record to produce, passed by value.
+	Record = messages.Record
+	// Header is one record header; a nil value is a null value.
+	Header = messages.Header
+	// Partition is the partition a record asks for; the zero value asks for none.
+	Partition = messages.Partition
+	// Delivery is the one outcome of one record.
+	Delivery = messages.Delivery
+	// Callback receives outcomes, in order within a partition.
+	Callback = messages.Callback
+	// Acks is how many replicas must have a record.
+	Acks = messages.Acks
+	// Status says whether a record is in the log.
+	Status = messages.Status
+	// RetryPolicy is the one policy of waiting before another try.
 	RetryPolicy = messages.RetryPolicy
 )
 
@@ -124,7 +132,7 @@ func start(system *actor.ActorSystem, options []Option) (*Producer, error) {
 		return nil, err
 	}
 	p.troupe = t
-	p.options = router.Options{Acks: c.Acks, Codec: c.Compression, Wait: true}
+	p.options = router.Options{Acks: c.Acks, Codec: c.Compression, Wait: true, MaxBlock: c.maxBlock}
 	return p, nil
 }
 
@@ -226,21 +234,6 @@ func (t *Topic) TryProduce(ctx context.Context, record Record, callback Callback
 func (t *Topic) Name() string { return t.topic.Name() }
 
 func (p *Producer) produce(ctx context.Context, t *router.Topic, record *Record, callback Callback, o router.Options) error {
-	if !o.Wait {
-		return t.Produce(ctx, record, callback, o)
-	}
-	o.Wait = false
-	err := t.Produce(ctx, record, callback, o)
-	if err == nil || !errors.Is(err, ErrBufferFull) {
-		return err
-	}
-	// Only a call that has to wait pays for the bound on its wait. The record
-	// keeps its own context.
-	o.Wait = true
-	if _, has := ctx.Deadline(); has || p.config.maxBlock == 0 {
-		return t.Produce(ctx, record, callback, o)
-	}
-	o.MaxBlock = p.config.maxBlock
 	return t.Produce(ctx, record, callback, o)
 }
 

@@ -38,6 +38,12 @@ type Account struct {
 	name string
 	cap  int
 	used int
+
+	// credits counts releases, and stalled says that none came for a while: a
+	// leader that answers nothing is not worth waiting for below the cap.
+	credits int
+	seen    int
+	stalled bool
 }
 
 // Budget is a bounded number of bytes, with callers in line for them.
@@ -46,8 +52,17 @@ type Budget struct {
 	total   int
 	// OnPressure is called, without locks, when the first caller has to wait.
 	OnPressure func()
+	// PaceBytes is how much one account may hold while its leader keeps up: more
+	// only means that memory is cold again when it is sent. Callers who would
+	// take it further wait for the next answer; nobody is ever refused for it.
+	// 0 means no pace. Set both before the first use.
+	PaceBytes int
+	// OnPaced is called, without locks, when the first caller waits for the pace;
+	// Relax must then be called now and then.
+	OnPaced func()
 
 	waiting atomic.Int32
+	paced   atomic.Int32
 
 	mu      sync.Mutex
 	used    int
@@ -62,6 +77,7 @@ type waiter struct {
 	account *Account
 	bytes   int
 	spot    seams.Spot
+	soft    bool // waits for the pace only
 	chunk   *Chunk
 	err     error
 	done    bool
@@ -116,6 +132,18 @@ func (b *Budget) TryAcquire(account *Account, n int) (*Chunk, error) {
 	return b.grantLocked(account, charge), nil
 }
 
+// AcquireNow is Acquire for a caller who can be had at once: it returns nil if
+// Acquire would wait.
+func (b *Budget) AcquireNow(account *Account, n int) *Chunk {
+	charge := chargeFor(n)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed != nil || !b.fitsLocked(account, charge) || b.mustQueueLocked(account) || b.mustPaceLocked(account, charge) {
+		return nil
+	}
+	return b.grantLocked(account, charge)
+}
+
 // Acquire returns a chunk with room for n bytes. It waits in line, first come
 // first served per account, until there is room, the context ends (its cause is
 // returned) or the budget is closed.
@@ -131,17 +159,22 @@ func (b *Budget) Acquire(ctx context.Context, account *Account, n int) (*Chunk, 
 		b.mu.Unlock()
 		return nil, fmt.Errorf("%w: %d bytes can never fit the %d that %s may hold", ErrFull, charge, min(account.cap, b.total), account.name)
 	}
-	if b.fitsLocked(account, charge) && !b.mustQueueLocked(account) {
+	fits := b.fitsLocked(account, charge) && !b.mustQueueLocked(account)
+	soft := fits && b.mustPaceLocked(account, charge)
+	if fits && !soft {
 		chunk := b.grantLocked(account, charge)
 		b.mu.Unlock()
 		return chunk, nil
 	}
-	w := &waiter{account: account, bytes: charge, spot: b.parking.NewSpot()}
+	w := &waiter{account: account, bytes: charge, spot: b.parking.NewSpot(), soft: soft}
 	b.line = append(b.line, w)
-	first := b.waiting.Add(1) == 1
+	first, tell := b.counter(w).Add(1) == 1, b.OnPressure
+	if soft {
+		tell = b.OnPaced
+	}
 	b.mu.Unlock()
-	if first && b.OnPressure != nil {
-		b.OnPressure()
+	if first && tell != nil {
+		tell()
 	}
 	err := w.spot.Wait(ctx)
 	b.mu.Lock()
@@ -160,11 +193,41 @@ func (b *Budget) fitsLocked(account *Account, charge int) bool {
 	return b.used+charge <= b.total && account.used+charge <= account.cap
 }
 
+func (b *Budget) counter(w *waiter) *atomic.Int32 {
+	if w.soft {
+		return &b.paced
+	}
+	return &b.waiting
+}
+
+// mustPaceLocked reports whether a caller should wait for the leader to catch up.
+func (b *Budget) mustPaceLocked(account *Account, charge int) bool {
+	return b.PaceBytes > 0 && account.used+charge > b.PaceBytes && account.used > 0 && !account.stalled
+}
+
+// Relax lets callers who wait for the pace of an account without any credit
+// since the last call go on, up to the cap. It reports whether anybody still
+// waits for a pace.
+func (b *Budget) Relax() bool {
+	b.mu.Lock()
+	for _, w := range b.line {
+		if w.soft && w.account.credits == w.account.seen {
+			w.account.stalled = true
+		}
+	}
+	for _, w := range b.line {
+		w.account.seen = w.account.credits
+	}
+	b.serveLocked()
+	b.mu.Unlock()
+	return b.paced.Load() > 0
+}
+
 // mustQueueLocked keeps the order of arrival: nobody overtakes a caller of the
 // same account, nor one that waits for the budget as a whole.
 func (b *Budget) mustQueueLocked(account *Account) bool {
 	for _, w := range b.line {
-		if w.account == account || w.account.used+w.bytes <= w.account.cap {
+		if w.account == account || (!w.soft && w.account.used+w.bytes <= w.account.cap) {
 			return true
 		}
 	}
@@ -218,6 +281,8 @@ func (b *Budget) Release(chunks ...*Chunk) {
 	for _, c := range chunks {
 		b.used -= c.charge
 		c.account.used -= c.charge
+		c.account.credits++
+		c.account.stalled = false
 		c.account = nil
 		if class := classOf(c.charge); class >= 0 && cap(c.Bytes) == c.charge && b.freeSum+c.charge <= maxFreeBytes {
 			c.Bytes = c.Bytes[:0]
@@ -282,7 +347,7 @@ func (b *Budget) serveLocked() {
 		switch {
 		case stop || capped[w.account]:
 			kept = append(kept, w)
-		case w.account.used+w.bytes > w.account.cap:
+		case w.soft && b.mustPaceLocked(w.account, w.bytes), w.account.used+w.bytes > w.account.cap:
 			if capped == nil {
 				capped = make(map[*Account]bool)
 			}
@@ -295,7 +360,7 @@ func (b *Budget) serveLocked() {
 			kept = append(kept, w)
 		default:
 			w.chunk, w.done = b.grantLocked(w.account, w.bytes), true
-			b.waiting.Add(-1)
+			b.counter(w).Add(-1)
 			w.spot.Wake()
 		}
 	}
@@ -307,7 +372,7 @@ func (b *Budget) leaveLocked(w *waiter) {
 	for i, other := range b.line {
 		if other == w {
 			b.line = append(b.line[:i], b.line[i+1:]...)
-			b.waiting.Add(-1)
+			b.counter(w).Add(-1)
 			return
 		}
 	}
@@ -324,7 +389,7 @@ func (b *Budget) Close(reason error) {
 	b.closed = reason
 	for _, w := range b.line {
 		w.err, w.done = reason, true
-		b.waiting.Add(-1)
+		b.counter(w).Add(-1)
 		w.spot.Wake()
 	}
 	b.line = nil

@@ -25,6 +25,10 @@ type Admission struct {
 	Chunk *memory.Chunk
 	// Urgent ends the linger of the batch the record lands in.
 	Urgent bool
+	// Wait lets the caller wait for room, for MaxBlock at the most unless the
+	// context has a deadline of its own; 0 leaves it to the context.
+	Wait     bool
+	MaxBlock time.Duration
 	// TimeoutMs is how long the broker may wait for its replicas; 0 takes the
 	// request timeout.
 	TimeoutMs int32

@@ -29,6 +29,7 @@ type Settings struct {
 	RecordMaxBytes  int
 	RequestMaxBytes int
 	BufferBytes     int
+	PaceBytes       int // held per leader while it keeps up
 
 	MaxInFlight          int // requests per broker, and batches per numbered partition
 	UnnumberedInFlight   int // batches per unnumbered partition

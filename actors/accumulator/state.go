@@ -52,7 +52,6 @@ type effects struct {
 	bumpFrom messages.Identity
 	hint     *messages.LeaderHinted
 	fatal    error
-	warn     string
 }
 
 // answer asks the completion lane to answer one batch, or with only set some

@@ -25,6 +25,9 @@ const (
 	// urgeEvery is the least time between two rounds of making all open batches
 	// ready because the budget is used up.
 	urgeEvery = 2 * time.Millisecond
+	// relaxEvery is how long a leader may answer nothing before callers no longer
+	// wait for it to catch up.
+	relaxEvery = 20 * time.Millisecond
 	// idleChecks is how often an idle time is looked at in its course.
 	idleChecks = 4
 )
@@ -32,6 +35,8 @@ const (
 type (
 	parkedFirst    struct{ topic *Topic }
 	bufferPressed  struct{}
+	bufferPaced    struct{}
+	relaxDue       struct{}
 	bufferHasRoom  struct{}
 	timerFired     struct{}
 	idleDue        struct{}
@@ -51,6 +56,7 @@ type keeper struct {
 	urgedAt  seams.Instant
 	timer    seams.Timer
 	idle     seams.Timer
+	relax    seams.Timer
 	parkedIn map[*Topic]bool
 }
 
@@ -85,6 +91,7 @@ func (k *keeper) Receive(c actor.Context) {
 		self, system := c.Self(), c.ActorSystem()
 		if k.timer == nil {
 			k.timer = k.Settings.Clock.NewTimer(func() { system.Root.Send(self, &timerFired{}) })
+			k.relax = k.Settings.Clock.NewTimer(func() { system.Root.Send(self, &relaxDue{}) })
 			k.idle = k.Settings.Clock.NewTimer(func() { system.Root.Send(self, &idleDue{}) })
 			k.idle.Reset(now.Add(k.Settings.MetadataIdle / idleChecks))
 		}
@@ -115,6 +122,12 @@ func (k *keeper) Receive(c actor.Context) {
 	case *idleDue:
 		k.retireIdle(c)
 		k.idle.Reset(now.Add(k.Settings.MetadataIdle / idleChecks))
+	case *bufferPaced:
+		k.relax.Reset(now.Add(relaxEvery))
+	case *relaxDue:
+		if k.Budget.Relax() {
+			k.relax.Reset(now.Add(relaxEvery))
+		}
 	case *bufferPressed:
 		k.pressed(now)
 	case *timerFired:
@@ -122,6 +135,7 @@ func (k *keeper) Receive(c actor.Context) {
 	case *actor.Stopping:
 		k.timer.Stop()
 		k.idle.Stop()
+		k.relax.Stop()
 		k.Refuse(messages.ErrClosed)
 		k.FailAll(messages.ErrClosed)
 	}

@@ -44,7 +44,7 @@ type parked struct {
 
 // parkRecord copies the record and queues it. The caller may have to wait for
 // room like everybody else.
-func (t *Topic) parkRecord(ctx context.Context, a *messages.Admission, wait bool) error {
+func (t *Topic) parkRecord(ctx context.Context, a *messages.Admission) error {
 	if p := t.err.Load(); p != nil {
 		return &messages.DeliveryError{Topic: t.name, Partition: -1, Broker: -1, Cause: *p}
 	}
@@ -66,7 +66,7 @@ func (t *Topic) parkRecord(ctx context.Context, a *messages.Admission, wait bool
 			// Known since the caller looked.
 			if id, set := a.Record.Partition.Get(); !set || int(id) < len(rt.boxes) {
 				t.mu.Unlock()
-				return t.admit(ctx, a, wait)
+				return t.admit(ctx, a)
 			}
 		}
 		if err := r.Refused(); err != nil {
@@ -79,7 +79,7 @@ func (t *Topic) parkRecord(ctx context.Context, a *messages.Admission, wait bool
 		}
 		if n := len(t.chunks); n > 0 && cap(t.chunks[n-1].Bytes)-len(t.chunks[n-1].Bytes) >= need {
 			first := len(t.parked) == 0
-			t.add(t.chunks[n-1], a, wait, need, r.Settings.Clock.Now())
+			t.add(t.chunks[n-1], a, need, r.Settings.Clock.Now())
 			t.mu.Unlock()
 			if first {
 				r.tellActor(&parkedFirst{t})
@@ -88,13 +88,8 @@ func (t *Topic) parkRecord(ctx context.Context, a *messages.Admission, wait bool
 		}
 		t.mu.Unlock()
 		var err error
-		if wait {
-			chunk, err = r.Budget.Acquire(ctx, r.park, need)
-		} else {
-			chunk, err = r.Budget.TryAcquire(r.park, need)
-		}
-		if err != nil {
-			return t.bufferError(err)
+		if chunk, err = t.room(ctx, r.park, need, a); err != nil {
+			return err
 		}
 	}
 }
@@ -105,7 +100,7 @@ const (
 	headerOverhead = 48
 )
 
-func (p *parking) add(chunk *memory.Chunk, a *messages.Admission, wait bool, need int, now seams.Instant) {
+func (p *parking) add(chunk *memory.Chunk, a *messages.Admission, need int, now seams.Instant) {
 	copyOf := func(b []byte) []byte {
 		if b == nil {
 			return nil
@@ -132,7 +127,7 @@ func (p *parking) add(chunk *memory.Chunk, a *messages.Admission, wait bool, nee
 	}
 	p.parked = append(p.parked, parked{
 		record: record, callback: a.Callback, ctx: a.Context, bytes: a.Bytes, at: now,
-		options: Options{Acks: a.Acks, Codec: a.Codec, Wait: wait, Urgent: a.Urgent, TimeoutMs: a.TimeoutMs},
+		options: Options{Acks: a.Acks, Codec: a.Codec, Urgent: a.Urgent, TimeoutMs: a.TimeoutMs},
 	})
 }
 

@@ -2,7 +2,6 @@ package router
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"sync"
@@ -73,6 +72,8 @@ func New(c Config, system *actor.ActorSystem) *Router {
 	empty := make(map[string]*Topic)
 	r.table.Store(&empty)
 	r.process.router = r
+	c.Budget.PaceBytes = r.Settings.PaceBytes
+	c.Budget.OnPaced = func() { r.tellActor(&bufferPaced{}) }
 	c.Budget.OnPressure = func() { r.tellActor(&bufferPressed{}) }
 	return r
 }
@@ -131,7 +132,7 @@ func checkTopicName(name string) error {
 		return fmt.Errorf("%w: invalid topic: the name is empty", messages.ErrInvalidRecord)
 	}
 	if len(name) > MaxTopicNameBytes || name == "." || name == ".." {
-		return fmt.Errorf("%w: invalid topic %.60q: a name has 1 to %d characters and is neither . nor ..", messages.ErrInvalidRecord, name, MaxTopicNameBytes)
+		return fmt.Errorf("%w: invalid topic %.60q: a name has 1 to %d characters, and neither one nor two dots alone", messages.ErrInvalidRecord, name, MaxTopicNameBytes)
 	}
 	for i := range len(name) {
 		switch c := name[i]; {
@@ -189,12 +190,9 @@ func (t *Topic) Produce(ctx context.Context, record *messages.Record, callback m
 	a.record = *record
 	a.Admission = messages.Admission{
 		Record: &a.record, Callback: callback, Context: own, Acks: o.Acks, Codec: o.Codec, Bytes: size, Urgent: o.Urgent, TimeoutMs: o.TimeoutMs,
+		Wait: o.Wait, MaxBlock: o.MaxBlock,
 	}
-	if o.Wait && o.MaxBlock > 0 {
-		err = t.admitWithin(ctx, &a.Admission, o.MaxBlock)
-	} else {
-		err = t.admit(ctx, &a.Admission, o.Wait)
-	}
+	err = t.admit(ctx, &a.Admission)
 	if a.Chunk != nil {
 		r.Budget.Release(a.Chunk)
 	}
@@ -202,17 +200,6 @@ func (t *Topic) Produce(ctx context.Context, record *messages.Record, callback m
 	a.record.Key, a.record.Value, a.record.Headers, a.record.Opaque = nil, nil, nil, nil
 	a.Callback, a.Context, a.Chunk = nil, nil, nil
 	admissions.Put(a)
-	return err
-}
-
-// admitWithin bounds the wait for room, not the record's own time.
-func (t *Topic) admitWithin(ctx context.Context, a *messages.Admission, limit time.Duration) error {
-	waitCtx, cancel := t.router.Settings.Clock.WithTimeout(ctx, limit)
-	defer cancel()
-	err := t.admit(waitCtx, a, true)
-	if err != nil && errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		return fmt.Errorf("%w: topic %s: no room within %v (max.block.ms)", messages.ErrBufferFull, t.name, limit)
-	}
 	return err
 }
 
@@ -235,20 +222,20 @@ func (r *Router) check(record *messages.Record) (int, error) {
 }
 
 // admit finds the partition and posts the record to it.
-func (t *Topic) admit(ctx context.Context, a *messages.Admission, wait bool) error {
+func (t *Topic) admit(ctx context.Context, a *messages.Admission) error {
 	for {
 		rt := t.routes.Load()
 		if rt == nil {
-			return t.parkRecord(ctx, a, wait)
+			return t.parkRecord(ctx, a)
 		}
 		partition, sticky, err := t.choose(rt, a.Record)
 		if err != nil {
 			if err == errBeyond {
-				return t.parkRecord(ctx, a, wait)
+				return t.parkRecord(ctx, a)
 			}
 			return err
 		}
-		done, err := t.post(ctx, rt, partition, sticky, a, wait)
+		done, err := t.post(ctx, rt, partition, sticky, a)
 		if done || err != nil {
 			return err
 		}
@@ -260,7 +247,7 @@ func (t *Topic) admit(ctx context.Context, a *messages.Admission, wait bool) err
 
 // post appends to the partition, with as many chunks as it asks for. It reports
 // false when the partition is closed and the routes must be read again.
-func (t *Topic) post(ctx context.Context, rt *routes, partition int32, shard *stickyShard, a *messages.Admission, wait bool) (bool, error) {
+func (t *Topic) post(ctx context.Context, rt *routes, partition int32, shard *stickyShard, a *messages.Admission) (bool, error) {
 	box := rt.boxes[partition]
 	for {
 		switch box.Append(a) {
@@ -281,7 +268,7 @@ func (t *Topic) post(ctx context.Context, rt *routes, partition int32, shard *st
 				}
 			}
 		}
-		if err := t.acquire(ctx, box, a, wait); err != nil {
+		if err := t.acquire(ctx, box, a); err != nil {
 			return false, err
 		}
 		if shard != nil {
@@ -290,21 +277,39 @@ func (t *Topic) post(ctx context.Context, rt *routes, partition int32, shard *st
 	}
 }
 
-func (t *Topic) acquire(ctx context.Context, box messages.Appender, a *messages.Admission, wait bool) error {
-	b := t.router.Budget
+func (t *Topic) acquire(ctx context.Context, box messages.Appender, a *messages.Admission) error {
 	if a.Chunk != nil {
 		// Too small after all: somebody sealed the batch it was meant for.
-		b.Release(a.Chunk)
+		t.router.Budget.Release(a.Chunk)
 		a.Chunk = nil
 	}
-	need := box.NeedBytes(a.Bytes)
 	var err error
-	if wait {
-		a.Chunk, err = b.Acquire(ctx, box.Account(), need)
-	} else {
-		a.Chunk, err = b.TryAcquire(box.Account(), need)
+	a.Chunk, err = t.room(ctx, box.Account(), box.NeedBytes(a.Bytes), a)
+	return err
+}
+
+// room takes a chunk from the budget, waiting if the call may. Only a call that
+// has to wait pays for the bound on its wait; the record keeps its own context.
+func (t *Topic) room(ctx context.Context, account *memory.Account, bytes int, a *messages.Admission) (*memory.Chunk, error) {
+	b := t.router.Budget
+	if !a.Wait {
+		chunk, err := b.TryAcquire(account, bytes)
+		return chunk, t.bufferError(err)
 	}
-	return t.bufferError(err)
+	if chunk := b.AcquireNow(account, bytes); chunk != nil {
+		return chunk, nil
+	}
+	bound := ctx
+	if _, has := ctx.Deadline(); !has && a.MaxBlock > 0 {
+		var cancel context.CancelFunc
+		bound, cancel = t.router.Settings.Clock.WithTimeout(ctx, a.MaxBlock)
+		defer cancel()
+	}
+	chunk, err := b.Acquire(bound, account, bytes)
+	if err != nil && bound.Err() != nil && ctx.Err() == nil {
+		return nil, fmt.Errorf("%w: topic %s: no room within %v (max.block.ms)", messages.ErrBufferFull, t.name, a.MaxBlock)
+	}
+	return chunk, t.bufferError(err)
 }
 
 func (t *Topic) bufferError(err error) error {

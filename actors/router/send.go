@@ -39,6 +39,9 @@ func (r *Router) SendAll(ctx, wait context.Context, records []messages.Record, c
 			continue
 		}
 		size, err := r.check(record)
+		if refused := r.Refused(); refused != nil {
+			err = refused
+		}
 		if err == nil && ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}

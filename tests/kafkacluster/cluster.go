@@ -249,16 +249,16 @@ func (c *core) stop(id int) error {
 	return n.stop(stopTime)
 }
 
-func (c *core) restart(id int) error {
-	n, err := c.node(id)
-	if err != nil {
-		return err
+func (c *core) restart(ids ...int) error {
+	for _, id := range ids {
+		if err := c.stop(id); err != nil {
+			return err
+		}
 	}
-	if err := n.stop(stopTime); err != nil {
-		return err
-	}
-	if err := n.start(c.spawner); err != nil {
-		return err
+	for _, id := range ids {
+		if err := c.nodes[id-1].start(c.spawner); err != nil {
+			return err
+		}
 	}
 	return c.awaitServing(startTime)
 }
@@ -356,10 +356,16 @@ func (c *Cluster) Stop(id int) {
 	c.signal(id, func(n *node) error { return n.stop(stopTime) })
 }
 
-// Restart starts a broker again, after shutting it down if it still runs, and
-// waits until it serves and all brokers that run list it. Its replicas may still
-// be catching up: see AwaitInSync.
-func (c *Cluster) Restart(id int) { c.check(c.restart(id)) }
+// Restart starts brokers again, after shutting down those that still run, and
+// waits until they serve and all brokers that run list each other. Two of three
+// brokers must run for that: after the death of all, restart them together. Their
+// replicas may still be catching up: see AwaitInSync.
+func (c *Cluster) Restart(ids ...int) {
+	if c.tb != nil {
+		c.tb.Helper()
+	}
+	c.check(c.restart(ids...))
+}
 
 // Close kills all brokers and removes their data. Only a cluster from Launch
 // needs it.

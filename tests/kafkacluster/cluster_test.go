@@ -245,16 +245,33 @@ func TestThreeBrokers(t *testing.T) {
 	if led, copied := kafka.DumpLogSegmentsOf(leader, "orders", 0), kafka.DumpLogSegmentsOf(follower, "orders", 0); !slices.Equal(led, copied) {
 		t.Errorf("the leader has %+v, a follower %+v", led, copied)
 	}
-	kafka.Kill(follower) // and leave it to Shared to bring it back
+
+	// All die, and no acknowledged record is gone when they are back.
+	for id := 1; id <= 3; id++ {
+		kafka.Kill(id)
+	}
+	kafka.Restart(1, 2, 3)
+	if got := valuesOf(kafka.ConsumeAll("orders", 30*time.Second)); !slices.Equal(got, want) {
+		t.Fatalf("after the death of all: consumed %d records, want %d", len(got), len(want))
+	}
 }
 
 func TestSharedClusterHeals(t *testing.T) {
-	kafka := kafkacluster.Shared(t, kafkacluster.Config{Brokers: 3})
-	if running := kafka.Running(); !slices.Equal(running, []int{1, 2, 3}) {
+	cfg := kafkacluster.Config{Brokers: 3}
+	kafka := kafkacluster.Shared(t, cfg)
+	kafka.Kill(1)
+	kafka.Pause(2)
+	again := kafkacluster.Shared(t, cfg)
+	if running := again.Running(); !slices.Equal(running, []int{1, 2, 3}) {
 		t.Fatalf("brokers %v run, want all three", running)
 	}
-	if got := len(kafka.ConsumeAll("orders", 20*time.Second)); got != 600 {
-		t.Errorf("consumed %d records, want 600", got)
+	if !slices.Equal(kafka.Seeds(), again.Seeds()) {
+		t.Errorf("seeds %v, then %v: want one cluster", kafka.Seeds(), again.Seeds())
+	}
+	for _, seed := range again.Seeds() {
+		if !answers(t, seed) {
+			t.Errorf("broker at %s does not answer", seed)
+		}
 	}
 }
 

@@ -32,8 +32,7 @@ type BatchDump struct {
 
 // DumpLogSegments reads the log of a partition from its leader's disk with
 // Kafka's own tool, which decompresses and checks every batch. Batches are in the
-// order of the log. The broker may be down or serving; what is being appended
-// while the tool reads may be missing.
+// order of the log; what is being appended while the tool reads may be missing.
 func (c *Cluster) DumpLogSegments(topic string, partition int) []BatchDump {
 	if c.tb != nil {
 		c.tb.Helper()

@@ -132,7 +132,19 @@ func TestBrokersDieWithTheirTest(t *testing.T) {
 
 // runVictim starts a broker, tells its process id and waits to be killed.
 func runVictim(t *testing.T, file string) {
-	kafka := Start(t, Config{})
+	tools, err := newToolkit(V4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := Config{}.withDefaults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Not by Start: the parent process may hold the lock that Start waits for.
+	kafka, err := launch(tools, cfg, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
 	pid := kafka.nodes[0].process.cmd.Process.Pid
 	if err := os.WriteFile(file+".new", fmt.Append(nil, pid), 0o644); err != nil {
 		t.Fatal(err)

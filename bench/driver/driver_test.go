@@ -1,0 +1,130 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+func TestMurmur2IsFranzGos(t *testing.T) {
+	const partitions = 12
+	theirs := kgo.StickyKeyPartitioner(nil).ForTopic("t")
+	random := rand.New(rand.NewPCG(1, 1))
+	for n := range 200 {
+		key := noise(random, n%40)
+		if got, want := int(murmur2(key)&0x7fffffff)%partitions, theirs.Partition(&kgo.Record{Key: key}, partitions); got != want {
+			t.Fatalf("key %x: partition %d, want %d", key, got, want)
+		}
+	}
+}
+
+func TestFloorBatchIsABatch(t *testing.T) {
+	b := floorBatch{bytes: appendProduce(nil, "bench", 3)}
+	records := [][2][]byte{{nil, []byte("v")}, {[]byte("key"), bytes.Repeat([]byte("x"), 300)}, {[]byte{}, []byte{}}}
+	for i, r := range records {
+		b.append(1000+int64(i)*100, r[0], r[1])
+	}
+	raw := b.bytes[b.start()+batchHeader:]
+	for i, want := range records {
+		// A Record's length is a signed varint before it.
+		size, n := 0, 0
+		for shift := 0; ; shift += 7 {
+			size |= int(raw[n]&0x7f) << shift
+			n++
+			if raw[n-1] < 0x80 {
+				break
+			}
+		}
+		size = size>>1 ^ -(size & 1)
+		var r kmsg.Record
+		if err := r.ReadFrom(raw[:n+size]); err != nil {
+			t.Fatal(err)
+		}
+		raw = raw[n+size:]
+		if !bytes.Equal(r.Key, want[0]) || !bytes.Equal(r.Value, want[1]) || r.OffsetDelta != int32(i) || r.TimestampDelta64 != int64(i)*100 {
+			t.Errorf("record %d: %+v", i, r)
+		}
+	}
+	if len(raw) != 0 {
+		t.Errorf("%d bytes too many", len(raw))
+	}
+}
+
+func TestTallyFindsWhatIsWrong(t *testing.T) {
+	broken := errors.New("broken")
+	for name, c := range map[string]struct {
+		outcomes []error
+		ok       bool
+	}{
+		"right":  {[]error{nil, nil, nil}, true},
+		"lost":   {[]error{nil, nil}, false},
+		"twice":  {[]error{nil, nil, nil, nil}, false},
+		"failed": {[]error{nil, nil, nil, broken}, false},
+	} {
+		tally := newTally(2)
+		for i, err := range c.outcomes {
+			tally.done(int32(i%2), 0, err)
+		}
+		if err := tally.check(3); (err == nil) != c.ok {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	strange := newTally(2)
+	strange.done(2, 0, nil)
+	if strange.check(1) == nil {
+		t.Error("a partition that is not there was accepted")
+	}
+}
+
+func TestWorkersSendTheSameEveryTime(t *testing.T) {
+	s := Settings{Size: 100, Goroutines: 3, Keyed: true, Codec: "lz4", Partitions: 1}
+	a, b := newWorkers(s), newWorkers(s)
+	for range 50_000 { // around the end of the corpus
+		for i := range a {
+			if !bytes.Equal(a[i].keys.next(), b[i].keys.next()) || !bytes.Equal(a[i].values.next(), b[i].values.next()) {
+				t.Fatal("two runs differ")
+			}
+		}
+	}
+	unkeyed := newWorkers(Settings{Size: 0, Goroutines: 1, Codec: "none"})[0]
+	if unkeyed.keys.next() != nil || len(unkeyed.values.next()) != 0 {
+		t.Error("a key without -keyed, or a value with -size 0")
+	}
+}
+
+// remember is a client that tells each record at once.
+type remember struct {
+	at []time.Duration
+	*tally
+}
+
+func (r *remember) produce(_ context.Context, _ *worker, n int, at time.Duration) error {
+	r.at = append(r.at, at)
+	r.done(0, at, nil)
+	return nil
+}
+func (*remember) flush(context.Context) error { return nil }
+func (*remember) close(context.Context) error { return nil }
+
+func TestPacedSendsAtTheRate(t *testing.T) {
+	s := Settings{Size: 1, Goroutines: 1, Codec: "none"}
+	tally := newTally(1)
+	c := &remember{tally: tally}
+	begin := time.Now()
+	if err := load(t.Context(), c, tally, newWorkers(s), 20, 1000); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(begin); took < 19*time.Millisecond {
+		t.Errorf("20 records at 1,000 per second took %v", took)
+	}
+	if !slices.IsSorted(c.at) || c.at[1] != time.Millisecond {
+		t.Errorf("intended at %v", c.at)
+	}
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// A tally counts outcomes, in the callbacks of the client.
+type tally struct {
+	partitions []counter
+	failed     atomic.Int64
+	first      atomic.Pointer[error] // the first failure
+
+	start     time.Time       // of the current load
+	latencies []time.Duration // open loop only
+	measured  atomic.Int64    // how many of them are there
+}
+
+// A counter has two cache lines of its own: callbacks of several partitions may
+// run at once.
+type counter struct {
+	atomic.Int64
+	_ [120]byte
+}
+
+func newTally(partitions int) *tally { return &tally{partitions: make([]counter, partitions)} }
+
+// done counts one outcome; err is nil when the record was acknowledged.
+func (t *tally) done(partition int32, at time.Duration, err error) {
+	if err != nil || uint(partition) >= uint(len(t.partitions)) {
+		t.fail(partition, err)
+		return
+	}
+	t.partitions[partition].Add(1)
+	if t.latencies == nil {
+		return
+	}
+	if i := t.measured.Add(1) - 1; int(i) < len(t.latencies) {
+		t.latencies[i] = time.Since(t.start) - at
+	}
+}
+
+func (t *tally) fail(partition int32, err error) {
+	if err == nil {
+		err = fmt.Errorf("acknowledged by partition %d of %d", partition, len(t.partitions))
+	}
+	t.failed.Add(1)
+	t.first.CompareAndSwap(nil, &err)
+}
+
+func (t *tally) acknowledged() (n int64) {
+	for i := range t.partitions {
+		n += t.partitions[i].Load()
+	}
+	return n
+}
+
+// reset starts counting anew. No record may be under way.
+func (t *tally) reset() {
+	for i := range t.partitions {
+		t.partitions[i].Store(0)
+	}
+	t.measured.Store(0)
+}
+
+func (t *tally) failure() error {
+	if first := t.first.Load(); first != nil {
+		return fmt.Errorf("%d records failed, the first with: %w", t.failed.Load(), *first)
+	}
+	return nil
+}
+
+// check returns an error unless exactly n records were acknowledged and none
+// failed.
+func (t *tally) check(n int) error {
+	if err := t.failure(); err != nil {
+		return err
+	}
+	if got := t.acknowledged(); got != int64(n) {
+		return fmt.Errorf("%d records acknowledged of %d", got, n)
+	}
+	return nil
+}
+
+// A Summary describes a set of durations in milliseconds.
+type Summary struct {
+	P50  float64 `json:"p50"`
+	P99  float64 `json:"p99"`
+	P999 float64 `json:"p99.9"`
+	Max  float64 `json:"max"`
+}
+
+func summarize(d []time.Duration) *Summary {
+	slices.Sort(d)
+	at := func(q float64) float64 {
+		return float64(d[min(int(q*float64(len(d))), len(d)-1)]) / float64(time.Millisecond)
+	}
+	return &Summary{P50: at(0.5), P99: at(0.99), P999: at(0.999), Max: at(1)}
+}
