@@ -77,9 +77,33 @@ type Appender interface {
 	// long; it reports whether it did. Reopen takes it back.
 	Retire(idle time.Duration) bool
 	Reopen()
+	// Evacuate closes a partition whose topic was deleted and created again. It
+	// hands back the records that were never handed to a broker, answers all
+	// others with cause, and returns the identity it numbered under.
+	Evacuate(cause error) (Stranded, Identity)
 	// Unanswered is the number of records without an outcome.
 	Unanswered() int
 	PID() *actor.PID
+}
+
+// Stranded are records that were admitted to a partition which is no more, and
+// never left this process.
+type Stranded struct {
+	Records []StrandedRecord
+	// Chunk holds the bytes that the records point to.
+	Chunk *memory.Chunk
+	// Flushes wait for the records; whoever takes them owes each a Done.
+	Flushes []*FlushWaiter
+}
+
+// StrandedRecord is one of them, with what its caller chose.
+type StrandedRecord struct {
+	Record    Record
+	Callback  Callback
+	Context   context.Context
+	Acks      Acks
+	Codec     codecs.ID
+	TimeoutMs int32
 }
 
 // AccumulatorSpec names an accumulator to start.
@@ -90,6 +114,9 @@ type AccumulatorSpec struct {
 	// Incarnation counts how often the topic was created, as far as is known: a
 	// name is never used twice in a system.
 	Incarnation int
+	// After is what the partition of the topic's last creation was numbered
+	// under: this one starts under a newer epoch. NoIdentity when there was none.
+	After Identity
 }
 
 // SpawnAccumulator starts the accumulator of a partition; the supervisor injects

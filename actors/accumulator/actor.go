@@ -34,6 +34,8 @@ func Spawn(parent actor.SpawnerContext, settings *messages.Settings, budget *mem
 	}
 	if l, ok := settings.Sequences.Recall(spec.Topic, spec.TopicID, spec.Partition); ok {
 		b.state.recall(l)
+	} else if spec.After.Known() {
+		b.state.recall(messages.LastSequence{Identity: spec.After, Gap: true})
 	}
 	b.lane.box, b.lane.run = b, b.lane.drain
 	b.timer = settings.Clock.NewTimer(b.Signal)

@@ -1,6 +1,7 @@
 package accumulator
 
 import (
+	"context"
 	"sync"
 	"time"
 
@@ -88,6 +89,17 @@ func callbackOf(d *side, i int32) messages.Callback {
 		at++
 	}
 	return d.callbacks[at].callback
+}
+
+func contextOf(d *side, i int32) context.Context {
+	var ctx context.Context
+	for _, run := range d.contexts {
+		if run.first > i {
+			break
+		}
+		ctx = run.ctx
+	}
+	return ctx
 }
 
 // one calls back for one record. A panic of the user's code is reported and

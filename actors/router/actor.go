@@ -12,6 +12,7 @@ import (
 	"github.com/troupe-kafka/troupe/memory"
 	"github.com/troupe-kafka/troupe/messages"
 	"github.com/troupe-kafka/troupe/partitioners"
+	"github.com/troupe-kafka/troupe/protocol"
 	"github.com/troupe-kafka/troupe/seams"
 )
 
@@ -209,13 +210,11 @@ func (k *keeper) update(c actor.Context, info *messages.TopicInfo, now seams.Ins
 	if len(info.Partitions) == 0 {
 		return
 	}
+	after := messages.NoIdentity
 	if old != nil && len(old.boxes) > 0 && old.boxes[0].(messages.Taker).TopicID() != info.ID {
-		// Deleted and created again: what was meant for the old topic cannot be
-		// placed in the new one without knowing that it was never written.
 		k.Settings.Log.Warn().Str("topic", t.name).Msg("the topic was deleted and created again")
-		k.retire(old, fmt.Errorf("%w: topic %s was deleted and created again", messages.ErrUnknownPartition, t.name))
+		after = k.evacuate(t, old, now)
 		old = nil
-		t.routes.Store(nil)
 	}
 	rt := &routes{}
 	partitions := int(info.Partitions[len(info.Partitions)-1].ID) + 1
@@ -239,7 +238,7 @@ func (k *keeper) update(c actor.Context, info *messages.TopicInfo, now seams.Ins
 		if old != nil && i < len(old.boxes) {
 			rt.boxes[i] = old.boxes[i]
 		} else {
-			rt.boxes[i] = k.spawn(c, t, info.ID, int32(i))
+			rt.boxes[i] = k.spawn(c, t, info.ID, int32(i), after)
 		}
 		rt.infos[i].Leader = k.assign(t.name, rt.boxes[i], int32(i), rt.infos[i].Leader, epochs[i])
 		if rt.infos[i].Leader >= 0 {
@@ -278,6 +277,42 @@ func (k *keeper) topicFailed(t *Topic, old *routes, info *messages.TopicInfo) {
 	}
 }
 
+// evacuate ends the accumulators of a topic that was created again. Records that
+// never left go to the new topic, to the partition that was chosen for them; of
+// the others nobody can say whether they went into the old one. It returns the
+// newest identity that the old partitions were numbered under.
+func (k *keeper) evacuate(t *Topic, old *routes, now seams.Instant) messages.Identity {
+	cause := fmt.Errorf("%w: topic %s was deleted and created again", messages.ErrUnknownPartition, t.name)
+	t.mu.Lock()
+	t.routes.Store(nil)
+	newest := messages.NoIdentity
+	var rescued []parked
+	for _, box := range old.boxes {
+		stranded, identity := box.Evacuate(cause)
+		if identity.ProducerID > newest.ProducerID || (identity.ProducerID == newest.ProducerID && identity.Epoch > newest.Epoch) {
+			newest = identity
+		}
+		for i := range stranded.Records {
+			r := &stranded.Records[i]
+			r.Record.Topic = t.name
+			rescued = append(rescued, parked{
+				record: r.Record, callback: r.Callback, ctx: r.Context, at: now,
+				bytes:   protocol.RecordUpperBound(len(r.Record.Key), len(r.Record.Value), r.Record.Headers),
+				options: Options{Acks: r.Acks, Codec: r.Codec, TimeoutMs: r.TimeoutMs},
+			})
+		}
+		if stranded.Chunk != nil {
+			// In front: the last chunk of the list is the one that is filled.
+			t.chunks = append([]*memory.Chunk{stranded.Chunk}, t.chunks...)
+		}
+		t.flushes = append(t.flushes, stranded.Flushes...)
+		k.system.Root.Poison(box.PID())
+	}
+	t.parked = append(rescued, t.parked...)
+	t.mu.Unlock()
+	return newest
+}
+
 // retire ends the accumulators of a topic that is no more.
 func (k *keeper) retire(old *routes, cause error) {
 	for _, box := range old.boxes {
@@ -314,8 +349,8 @@ func (k *keeper) retireIdle(c actor.Context) {
 	}
 }
 
-func (k *keeper) spawn(c actor.Context, t *Topic, id [16]byte, partition int32) messages.Appender {
-	box, err := k.Spawn(c, messages.AccumulatorSpec{Topic: t.name, TopicID: id, Partition: partition, Incarnation: k.spawned[t.name]})
+func (k *keeper) spawn(c actor.Context, t *Topic, id [16]byte, partition int32, after messages.Identity) messages.Appender {
+	box, err := k.Spawn(c, messages.AccumulatorSpec{Topic: t.name, TopicID: id, Partition: partition, Incarnation: k.spawned[t.name], After: after})
 	if err != nil {
 		panic(err)
 	}

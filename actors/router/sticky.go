@@ -16,6 +16,9 @@ const (
 	// freshDraws is how often a shard draws again to avoid a partition that
 	// another shard is on.
 	freshDraws = 3
+	// staleMoves is after how many moves of a topic's shards one that did not
+	// move itself holds its partition no longer: its goroutine is gone, or slow.
+	staleMoves = 2 * stickyShardCount
 )
 
 // stickyShard is one sticky choice (KIP-480, KIP-794): records without a key go
@@ -23,13 +26,15 @@ const (
 type stickyShard struct {
 	partition atomic.Int32 // id+1; 0: none yet
 	bytes     atomic.Int64 // chunks taken since the last move
-	_         [48]byte     // one cache line each
+	moved     atomic.Int64 // the topic's count of moves at the last one
+	_         [40]byte     // one cache line each
 }
 
 // sticky holds the shards of one topic and their randomness.
 type sticky struct {
 	shards [stickyShardCount]stickyShard
 	random atomic.Uint64
+	moves  atomic.Int64
 }
 
 // draw returns the next random number (splitmix64): seeded, lock-free, and the
@@ -63,10 +68,16 @@ func (t *Topic) current(rt *routes) (int32, *stickyShard) {
 	if id >= 0 && int(id) < len(rt.boxes) && (rt.infos[id].Leader >= 0 || len(rt.available) == 0) {
 		return id, s
 	}
-	id = t.pick(rt, s)
+	return t.settleOn(rt, s), s
+}
+
+// settleOn gives the shard a new partition.
+func (t *Topic) settleOn(rt *routes, s *stickyShard) int32 {
+	id := t.pick(rt, s)
+	s.moved.Store(t.sticky.moves.Add(1))
 	s.partition.Store(id + 1)
 	s.bytes.Store(0)
-	return id, s
+	return id
 }
 
 // move lets the shard choose anew at the edge of a batch, if enough bytes have
@@ -75,10 +86,7 @@ func (t *Topic) move(rt *routes, s *stickyShard, from int32) int32 {
 	if s.bytes.Load() < int64(t.router.Settings.StickyBytes) {
 		return from
 	}
-	id := t.pick(rt, s)
-	s.partition.Store(id + 1)
-	s.bytes.Store(0)
-	return id
+	return t.settleOn(rt, s)
 }
 
 // pick draws a partition with a leader: the more is waiting for a partition, the
@@ -110,8 +118,9 @@ func (t *Topic) drawWeighted(rt *routes) int32 {
 }
 
 func (t *Topic) isTaken(id int32, own *stickyShard) bool {
+	since := t.sticky.moves.Load() - staleMoves
 	for i := range t.sticky.shards {
-		if s := &t.sticky.shards[i]; s != own && s.partition.Load() == id+1 {
+		if s := &t.sticky.shards[i]; s != own && s.partition.Load() == id+1 && s.moved.Load() > since {
 			return true
 		}
 	}
