@@ -99,10 +99,13 @@ func (s *State) settleLost(b *batch, r messages.Result, open time.Duration) {
 		return
 	}
 	s.fx.refresh = "no answer from broker"
-	// No wait of its own: the batch goes out when a connection is up again, and
-	// that is paced by the connection's backoff.
 	s.retry(b, r.Now)
-	s.retryAt = r.Now
+	if s.failures == 1 {
+		// The first loss costs no wait: the batch goes out when a connection is
+		// up, which is paced by the connection's own backoff. Losing it again
+		// and again is another matter.
+		s.retryAt = r.Now
+	}
 }
 
 // retry puts a batch back in line, or fails it when the policy or its records'
