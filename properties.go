@@ -111,6 +111,18 @@ func ReadProperties(r io.Reader) ([]Option, error) {
 	properties := make(map[string]string)
 	scanner := bufio.NewScanner(r)
 	line, joined := 0, ""
+	add := func(text string) error {
+		at := strings.IndexAny(text, "=:")
+		if at <= 0 {
+			return refuse("properties", "line %d: %q has no name and value", line, text)
+		}
+		name := strings.TrimSpace(text[:at])
+		if _, twice := properties[name]; twice {
+			return refuse(name, "given twice, the second time in line %d", line)
+		}
+		properties[name] = strings.TrimSpace(text[at+1:])
+		return nil
+	}
 	for scanner.Scan() {
 		line++
 		text := strings.TrimSpace(scanner.Text())
@@ -121,20 +133,18 @@ func ReadProperties(r io.Reader) ([]Option, error) {
 			joined += rest
 			continue
 		}
-		text = joined + text
-		joined = ""
-		at := strings.IndexAny(text, "=:")
-		if at <= 0 {
-			return nil, refuse("properties", "line %d: %q has no name and value", line, text)
+		text, joined = joined+text, ""
+		if err := add(text); err != nil {
+			return nil, err
 		}
-		name := strings.TrimSpace(text[:at])
-		if _, twice := properties[name]; twice {
-			return nil, refuse(name, "given twice, the second time in line %d", line)
-		}
-		properties[name] = strings.TrimSpace(text[at+1:])
 	}
 	if err := scanner.Err(); err != nil {
 		return nil, err
+	}
+	if joined != "" { // the file ends in a \
+		if err := add(joined); err != nil {
+			return nil, err
+		}
 	}
 	return Properties(properties)
 }

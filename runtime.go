@@ -132,6 +132,13 @@ func start(system *actor.ActorSystem, options []Option) (*Producer, error) {
 		return nil, err
 	}
 	p.troupe = t
+	if p.queue != nil {
+		// However the tree comes down: by Close, or by whoever stopped its PID.
+		c.Executor.Run(func() {
+			<-t.Stopped()
+			p.queue.Close()
+		})
+	}
 	p.options = router.Options{Acks: c.Acks, Codec: c.Compression, Wait: true, MaxBlock: c.maxBlock}
 	return p, nil
 }
@@ -263,9 +270,6 @@ func (p *Producer) Close(ctx context.Context) error {
 		ctx, cancel := p.withDeadline(ctx)
 		defer cancel()
 		p.closeErr = p.troupe.Close(ctx)
-		if p.queue != nil {
-			p.queue.Close()
-		}
 		if p.owned {
 			p.system.Shutdown()
 		}

@@ -49,7 +49,7 @@ var (
 // src. The two slices never overlap.
 type Codec interface {
 	// Compress appends the compressed form of src to dst. An empty src is legal.
-	// On an error the batch that asked for it fails; dst's own bytes are
+	// On an error the batch goes out uncompressed; dst's own bytes are
 	// unchanged either way.
 	Compress(dst, src []byte) ([]byte, error)
 

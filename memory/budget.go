@@ -120,12 +120,24 @@ func chargeFor(n int) int {
 
 // TryAcquire returns a chunk with room for n bytes, or ErrFull.
 func (b *Budget) TryAcquire(account *Account, n int) (*Chunk, error) {
-	charge := chargeFor(n)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed != nil {
 		return nil, b.closed
 	}
+	return b.tryLocked(account, n)
+}
+
+// TryAcquireAdmitted is TryAcquire for a record that was admitted already and
+// moves on: a closed budget still has room for it.
+func (b *Budget) TryAcquireAdmitted(account *Account, n int) (*Chunk, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.tryLocked(account, n)
+}
+
+func (b *Budget) tryLocked(account *Account, n int) (*Chunk, error) {
+	charge := chargeFor(n)
 	if !b.fitsLocked(account, charge) || b.mustQueueLocked(account) {
 		return nil, ErrFull
 	}
@@ -329,9 +341,15 @@ func (b *Budget) afterCreditLocked() {
 	}
 }
 
-// NotifyRoom calls fn once, after the next credit that leaves nobody waiting.
+// NotifyRoom calls fn once, after the next credit that leaves nobody waiting. If
+// nothing is charged there will be no credit, and fn is called at once.
 func (b *Budget) NotifyRoom(fn func()) {
 	b.mu.Lock()
+	if b.used == 0 && len(b.line) == 0 {
+		b.mu.Unlock()
+		fn()
+		return
+	}
 	b.room = append(b.room, fn)
 	b.mu.Unlock()
 }

@@ -53,6 +53,7 @@ type Settings struct {
 	Log zerolog.Logger
 
 	Clock      seams.Clock
+	Stamps     *seams.Stamps // of Clock; the supervisor makes them
 	Transport  seams.Transport
 	Executor   seams.Executor
 	Parking    seams.Parking

@@ -17,6 +17,11 @@ const closeGrace = time.Second
 // cause.
 func (t *Troupe) WaitReady(ctx context.Context) error {
 	select {
+	case <-t.shared.stopped: // also if the cluster has answered before
+		return messages.ErrClosed
+	default:
+	}
+	select {
 	case <-t.shared.ready:
 		return nil
 	case <-t.shared.stopped:

@@ -14,6 +14,7 @@ import (
 	"github.com/troupe-kafka/troupe/memory"
 	"github.com/troupe-kafka/troupe/messages"
 	"github.com/troupe-kafka/troupe/partitioners"
+	"github.com/troupe-kafka/troupe/seams"
 )
 
 // Config is what a troupe is started with.
@@ -76,7 +77,7 @@ func Start(parent actor.SpawnerContext, c Config) (*Troupe, error) {
 		Config: c, shared: &shared{ready: make(chan struct{}), stopped: make(chan struct{})},
 		nodes: make(map[int32]*node), spawned: make(map[int32]int), identity: messages.NoIdentity, processID: s.Name + "/router-process",
 	}
-	s.Sequences = sequencer.NewLedger()
+	s.Sequences, s.Stamps = sequencer.NewLedger(), seams.NewStamps(s.Clock)
 	r.budget = memory.NewBudget(s.BufferBytes, s.Parking)
 	r.routes = router.New(router.Config{
 		Settings: s, Budget: r.budget, Partitioner: c.Partitioner, HashedByMurmur2: c.HashedByMurmur2,

@@ -49,9 +49,11 @@ func (s *Reconnect) HandleFailure(system *actor.ActorSystem, parent actor.Superv
 	s.mu.Unlock()
 	if !allowed {
 		s.settings.Log.Warn().Str("actor", child.Id).Int("failures", n).Msg("retries are used up; the connection is stopped until somebody needs it again")
+		publish(system, child, reason, actor.StopDirective)
 		parent.StopChildren(child)
 		return
 	}
+	publish(system, child, reason, actor.RestartDirective)
 	timer := s.settings.Clock.NewTimer(func() { parent.RestartChildren(child) })
 	timer.Reset(s.settings.Clock.Now().Add(delay))
 }
@@ -61,9 +63,16 @@ func (s *Reconnect) HandleFailure(system *actor.ActorSystem, parent actor.Superv
 type restartBugs struct{ settings *messages.Settings }
 
 // HandleFailure implements actor.SupervisorStrategy.
-func (s restartBugs) HandleFailure(_ *actor.ActorSystem, parent actor.Supervisor, child *actor.PID, _ *actor.RestartStatistics, reason, message any) {
+func (s restartBugs) HandleFailure(system *actor.ActorSystem, parent actor.Supervisor, child *actor.PID, _ *actor.RestartStatistics, reason, message any) {
 	s.settings.Log.Error().Interface("panic", reason).Str("actor", child.Id).Type("message", message).Msg("an actor panicked: this is a bug; it is restarted and its records are kept")
+	publish(system, child, reason, actor.RestartDirective)
 	parent.RestartChildren(child)
+}
+
+// publish tells subscribers of the system's event stream, as protoactor's own
+// strategies do.
+func publish(system *actor.ActorSystem, child *actor.PID, reason any, directive actor.Directive) {
+	system.EventStream.Publish(&actor.SupervisorEvent{Child: child, Reason: reason, Directive: directive})
 }
 
 var (

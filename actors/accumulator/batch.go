@@ -3,6 +3,7 @@ package accumulator
 import (
 	"context"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"github.com/troupe-kafka/troupe/codecs"
@@ -180,7 +181,7 @@ func (b *batch) add(a *messages.Admission, unixMs int64, now seams.Instant) {
 	if n := len(d.callbacks); n == 0 || !sameCallback(d.callbacks[n-1].callback, a.Callback) {
 		d.callbacks = append(d.callbacks, callbackRun{i, a.Callback})
 	}
-	if n := len(d.stamps); n == 0 || d.stamps[n-1].unixMs != at {
+	if n := len(d.stamps); n == 0 || d.stamps[n-1].unixMs != at || now.Sub(d.stamps[n-1].admitted) >= time.Millisecond {
 		d.stamps = append(d.stamps, stampRun{i, at, now})
 	}
 	if n := len(d.contexts); a.Context != nil || n > 0 {
@@ -297,7 +298,16 @@ func (b *batch) live() int32 { return b.count - b.answeredCount }
 
 // oldestAdmission is when the first record came in; later ones came later.
 func (b *batch) oldestAdmission() seams.Instant { return b.side.stamps[0].admitted }
-func (b *batch) newestAdmission() seams.Instant { return b.side.stamps[len(b.side.stamps)-1].admitted }
+
+// dueAfter is when the next records time out that have not yet.
+func (b *batch) dueAfter(now seams.Instant, timeout time.Duration) seams.Instant {
+	for _, run := range b.side.stamps {
+		if due := run.admitted.Add(timeout); due > now {
+			return due
+		}
+	}
+	return seams.Never
+}
 
 func (b *batch) status() messages.Status {
 	if b.maybe || b.current != nil {

@@ -14,10 +14,6 @@ import (
 	"github.com/troupe-kafka/troupe/seams"
 )
 
-// stampEvery bounds how many records may share one reading of the clock while
-// records arrive faster than one per millisecond.
-const stampEvery = 32
-
 // Box is one partition: its State under a lock, and the mailbox of its
 // accumulator. It outlives the actor's incarnations, which is why nothing is
 // lost when one crashes. Locks are held for the time of an encoding or a
@@ -36,33 +32,8 @@ type Box struct {
 
 	mu     sync.Mutex
 	state  State
-	stamp  stampReader
 	timing seams.Instant // when the timer is set to fire
 	sides  []*side
-}
-
-// stampReader reads the clock for every record of a slow stream, and for every
-// 32nd of a fast one: a reading costs more than encoding a record.
-type stampReader struct {
-	now    seams.Instant
-	unixMs int64
-	skip   int32
-	left   int32
-}
-
-func (r *stampReader) read(clock seams.Clock) (seams.Instant, int64) {
-	if r.left > 0 {
-		r.left--
-		return r.now, r.unixMs
-	}
-	now, unixMs := clock.Read()
-	if unixMs == r.unixMs {
-		r.skip = min(2*r.skip+1, stampEvery-1)
-	} else if now.Sub(r.now) > 2*time.Millisecond {
-		r.skip = 0
-	}
-	r.now, r.unixMs, r.left = now, unixMs, r.skip
-	return now, unixMs
 }
 
 var (
@@ -96,7 +67,7 @@ func (b *Box) Tell(message any) { b.PostUserMessage(message) }
 // Append implements messages.Appender.
 func (b *Box) Append(a *messages.Admission) messages.AppendStatus {
 	b.mu.Lock()
-	now, unixMs := b.stamp.read(b.settings.Clock)
+	now, unixMs := b.settings.Stamps.Read()
 	status, review, wakeAt := b.state.appendRecord(a, b, unixMs, now)
 	if !review && wakeAt == seams.Never {
 		b.mu.Unlock()
@@ -236,7 +207,7 @@ func (b *Box) Retire(idle time.Duration) bool {
 // Reopen implements messages.Appender.
 func (b *Box) Reopen() {
 	b.mu.Lock()
-	b.state.closed = nil
+	b.state.reopen()
 	b.mu.Unlock()
 }
 

@@ -147,9 +147,19 @@ func (s *State) settleSequenceError(b *batch, now seams.Instant) {
 		return
 	}
 	// The batch is certainly not in the log, and no later one can be: they are
-	// all numbered anew, in order, under the next epoch.
+	// all numbered anew, in order, under the next epoch. Those in flight follow
+	// when they are back in line.
+	s.broken, s.brokenFrom = b.identity, b.order
 	for _, p := range s.pending {
-		p.hasSequence = false
+		s.renumberBroken(p)
+	}
+}
+
+// renumberBroken takes the number from a batch whose sequence broke before it:
+// under that identity no broker can ever have appended it.
+func (s *State) renumberBroken(b *batch) {
+	if b.hasSequence && b.identity == s.broken && b.order >= s.brokenFrom {
+		b.hasSequence, b.maybe = false, false
 	}
 }
 

@@ -1,7 +1,6 @@
 package accumulator
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -15,8 +14,6 @@ import (
 )
 
 const (
-	// contextSweep is how late the end of a record's context may be noticed.
-	contextSweep = 100 * time.Millisecond
 	// producerForgottenAfter is how long a partition may be idle before it has
 	// to expect that its broker forgot its producer (KAFKA-15591).
 	producerForgottenAfter = time.Hour
@@ -89,6 +86,8 @@ type State struct {
 	identity     messages.Identity
 	nextSequence int32
 	needsEpoch   bool // the sequence has a gap: no new number under identity
+	broken       messages.Identity
+	brokenFrom   uint64 // order of the first batch that cannot stand in a log under broken
 
 	closed        error
 	answeringOpen int   // whole batches in the completion lane
@@ -105,7 +104,7 @@ type result struct {
 }
 
 func newState(c config) *State {
-	return &State{config: c, identity: messages.NoIdentity, oneInFlight: true, leader: messages.AssignLeader{ID: -1, LeaderEpoch: -1}}
+	return &State{config: c, identity: messages.NoIdentity, broken: messages.NoIdentity, oneInFlight: true, leader: messages.AssignLeader{ID: -1, LeaderEpoch: -1}}
 }
 
 // recall makes a new state go on numbering where an earlier one of the same
@@ -129,8 +128,17 @@ func (s *State) retire(now seams.Instant, idle time.Duration) bool {
 	if s.open != nil {
 		s.sealOpen(now)
 	}
-	s.closed = messages.ErrClosed
+	s.closed = errRetired
 	return true
+}
+
+var errRetired = fmt.Errorf("%w: the partition was idle", messages.ErrClosed)
+
+// reopen takes a retirement back, and nothing else.
+func (s *State) reopen() {
+	if s.closed == errRetired {
+		s.closed = nil
+	}
 }
 
 // appendRecord takes one record into the open batch, or says what is missing.
@@ -228,71 +236,6 @@ func (s *State) compress(b *batch) {
 	s.fx.compress = append(s.fx.compress, b)
 }
 
-// expireUnsent cuts the records out whose context or delivery timeout has ended
-// while nothing of the batch was ever handed over: they are not persisted. The
-// batch is sealed and not compressed yet, or it was handed to the codec, in
-// which case the records are answered and travel no further only if all are.
-func (s *State) expireUnsent(b *batch, now seams.Instant) {
-	gone, causes := s.endedRecords(b, now)
-	if len(gone) == 0 {
-		return
-	}
-	s.answerSome(b, gone, causes, messages.NotPersisted)
-	if b.live() == 0 {
-		s.finish(b, messages.Delivery{Status: messages.NotPersisted})
-		b.count = 0
-		return
-	}
-	b.cutAnswered()
-}
-
-// endedRecords lists the unanswered records of b whose own time is over.
-func (s *State) endedRecords(b *batch, now seams.Instant) (gone []int32, causes []error) {
-	limit := now.Add(-s.deliveryTimeout)
-	if b.oldestAdmission() <= limit {
-		for n, run := range b.side.stamps {
-			if run.admitted > limit {
-				break
-			}
-			end := b.count
-			if n+1 < len(b.side.stamps) {
-				end = b.side.stamps[n+1].first
-			}
-			for i := run.first; i < end; i++ {
-				if !b.isAnswered(i) {
-					gone = append(gone, i)
-					causes = append(causes, fmt.Errorf("%w after %v", messages.ErrDeliveryTimeout, s.deliveryTimeout))
-				}
-			}
-		}
-	}
-	for n, run := range b.side.contexts {
-		if run.ctx == nil || run.ctx.Err() == nil {
-			continue
-		}
-		end := b.count
-		if n+1 < len(b.side.contexts) {
-			end = b.side.contexts[n+1].first
-		}
-		for i := run.first; i < end; i++ {
-			if !b.isAnswered(i) && !contains(gone, i) {
-				gone = append(gone, i)
-				causes = append(causes, context.Cause(run.ctx))
-			}
-		}
-	}
-	return gone, causes
-}
-
-func contains(sorted []int32, i int32) bool {
-	for _, g := range sorted {
-		if g == i {
-			return true
-		}
-	}
-	return false
-}
-
 // answerSome answers records ahead of their batch, one answer per cause.
 func (s *State) answerSome(b *batch, indices []int32, causes []error, status messages.Status) {
 	for at := 0; at < len(indices); {
@@ -352,107 +295,6 @@ func (s *State) step(now seams.Instant) {
 	}
 	s.results = s.results[:0]
 	s.sweep(now)
-}
-
-// sweep answers records whose time is over and drops batches without a live
-// record from the line.
-func (s *State) sweep(now seams.Instant) {
-	if o := s.open; o != nil && o.count > 0 && s.hasEnded(o, now) {
-		s.sealOpen(now)
-	}
-	kept := s.pending[:0]
-	for _, b := range s.pending {
-		if b.compressing || !s.hasEnded(b, now) {
-			kept = append(kept, b)
-			continue
-		}
-		s.backlogBytes -= b.bytes
-		if b.attempts == 0 {
-			s.expireUnsent(b, now)
-			if b.count > 0 && b.codec != codecs.None {
-				// What was compressed holds records that are answered now.
-				s.compress(b)
-			}
-		} else {
-			s.answerHandedOver(b, now)
-			if b.live() == 0 {
-				s.fail(b, messages.ErrDeliveryTimeout, b.status())
-			}
-		}
-		if !b.settled {
-			s.backlogBytes += b.bytes
-			kept = append(kept, b)
-		}
-	}
-	clear(s.pending[len(kept):])
-	s.pending = kept
-	for _, b := range s.inFlight {
-		if s.hasEnded(b, now) {
-			s.answerHandedOver(b, now)
-		}
-	}
-}
-
-// answerHandedOver answers the records of a batch whose bytes are frozen. As
-// long as one record is live the bytes travel on, so the others may still be
-// persisted, whatever became of the attempts so far.
-func (s *State) answerHandedOver(b *batch, now seams.Instant) {
-	gone, causes := s.endedRecords(b, now)
-	if len(gone) == 0 {
-		return
-	}
-	status := messages.PossiblyPersisted
-	if int(b.live()) == len(gone) {
-		status = b.status()
-	}
-	s.answerSome(b, gone, causes, status)
-}
-
-func (s *State) hasEnded(b *batch, now seams.Instant) bool {
-	if b.oldestAdmission() <= now.Add(-s.deliveryTimeout) {
-		return true
-	}
-	for _, run := range b.side.contexts {
-		if run.ctx != nil && run.ctx.Err() != nil {
-			return true
-		}
-	}
-	return false
-}
-
-// nextDeadline is when the state wants to step again if nothing else happens.
-func (s *State) nextDeadline(now seams.Instant) seams.Instant {
-	at := seams.Never
-	consider := func(b *batch) {
-		if b.live() == 0 {
-			return
-		}
-		deadline := b.oldestAdmission().Add(s.deliveryTimeout)
-		if deadline <= now {
-			// The oldest are answered already; the next ones are due later.
-			deadline = max(b.newestAdmission().Add(s.deliveryTimeout), now.Add(contextSweep))
-		}
-		at = min(at, deadline)
-		if len(b.side.contexts) > 0 {
-			at = min(at, now.Add(contextSweep))
-		}
-	}
-	if o := s.open; o != nil && o.count > 0 {
-		if o.lingerUntil > now {
-			at = min(at, o.lingerUntil)
-		}
-		consider(o)
-	}
-	if len(s.pending) > 0 {
-		consider(s.pending[0])
-		if s.retryAt > now {
-			at = min(at, s.retryAt)
-		}
-	}
-	for _, b := range s.inFlight {
-		consider(b)
-	}
-	return at
 }
 
 // review announces the partition to its broker if a batch can be taken now.
@@ -601,10 +443,12 @@ func (s *State) adopt(offered messages.Identity) bool {
 	if s.identity.Known() && !s.needsEpoch {
 		return true
 	}
-	if len(s.inFlight) > 0 || !offered.Known() || offered == s.identity {
-		if s.needsEpoch && len(s.inFlight) == 0 && offered == s.identity {
-			s.fx.bump, s.fx.bumpFrom = true, s.identity
-		}
+	if len(s.inFlight) > 0 || !offered.Known() {
+		return false
+	}
+	if offered.ProducerID == s.identity.ProducerID && offered.Epoch <= s.identity.Epoch {
+		// Ours is the one with the gap, or the broker has not heard of it yet.
+		s.fx.bump, s.fx.bumpFrom = true, s.identity
 		return false
 	}
 	// A new identity numbers from 0, and this is the first time that this
@@ -631,6 +475,7 @@ func (s *State) unqueue(b *batch) {
 
 // requeue puts a batch back into its place in the order of admission.
 func (s *State) requeue(b *batch) {
+	s.renumberBroken(b)
 	at := len(s.pending)
 	for at > 0 && s.pending[at-1].order > b.order {
 		at--

@@ -90,6 +90,10 @@ type written struct{ request *request }
 // Receive implements actor.Actor.
 func (b *broker) Receive(c actor.Context) {
 	now := b.Settings.Clock.Now()
+	if b.state.closed {
+		b.afterStop(c)
+		return
+	}
 	switch m := c.Message().(type) {
 	case *actor.Started:
 		self, system := c.Self(), c.ActorSystem()
@@ -121,12 +125,13 @@ func (b *broker) Receive(c actor.Context) {
 		for l, pid := range b.children {
 			if pid != nil && pid.Equal(m.Who) {
 				b.children[l] = nil
-				b.state.lanes[l].wanted = false
+				// Partitions that are ready will not say so again: whoever waits
+				// for the lane gets another connection, with its retries anew.
+				b.state.lanes[l].wanted = b.state.wants(messages.Lane(l))
 			}
 		}
-		return
 	case *actor.Restarting, *actor.Stopping:
-		b.stop(now)
+		b.stop(c, now)
 		return
 	default:
 		return
@@ -135,32 +140,15 @@ func (b *broker) Receive(c actor.Context) {
 	b.arm(now)
 }
 
-// pump starts what connections are wanted and writes what can be written.
+// pump writes what can be written, and starts what connections are wanted: last,
+// since a partition may turn out to want another lane than it stood in line for.
 func (b *broker) pump(c actor.Context, now seams.Instant) {
-	for l := range b.children {
-		if b.state.lanes[l].wanted && b.children[l] == nil && !b.state.closed {
-			b.spawnConnection(c, messages.Lane(l))
+	for again := true; again; {
+		moved := b.state.moved
+		for _, class := range classes {
+			b.pumpClass(c, class, now)
 		}
-	}
-	for _, class := range classes {
-		for b.state.hasRoom(class.Lane, now) && len(b.state.ready[class]) > 0 {
-			r := requests.Get().(*request)
-			ok, needIdentity := b.state.assemble(class, r, now)
-			if needIdentity && !b.askedForID {
-				b.askedForID = true
-				c.Send(b.Root, &messages.NeedIdentity{})
-			}
-			if !ok {
-				requests.Put(r)
-				break
-			}
-			if class.Acks == messages.AcksNone {
-				self, system := c.Self(), c.ActorSystem()
-				r.written = func(r *request) { system.Root.Send(self, &written{r}) }
-			}
-			frame := b.state.sendProduce(class, r, now)
-			b.state.lanes[class.Lane].connection.Write(frame, r)
-		}
+		again = b.state.moved != moved
 	}
 	for r := b.state.nextControl(now); r != nil; r = b.state.nextControl(now) {
 		body := r.control.Request
@@ -174,6 +162,33 @@ func (b *broker) pump(c actor.Context, now seams.Instant) {
 		frame = body.AppendTo(frame)
 		protocol.PutFrameSize(frame)
 		b.state.lanes[messages.LaneControl].connection.Write([][]byte{frame}, r)
+	}
+	for l := range b.children {
+		if b.state.lanes[l].wanted && b.children[l] == nil && !b.state.closed {
+			b.spawnConnection(c, messages.Lane(l))
+		}
+	}
+}
+
+// pumpClass writes requests of one class while there is room.
+func (b *broker) pumpClass(c actor.Context, class messages.Class, now seams.Instant) {
+	for b.state.hasRoom(class.Lane, now) && len(b.state.ready[class]) > 0 {
+		r := requests.Get().(*request)
+		ok, needIdentity := b.state.assemble(class, r, now)
+		if needIdentity && !b.askedForID {
+			b.askedForID = true
+			c.Send(b.Root, &messages.NeedIdentity{})
+		}
+		if !ok {
+			requests.Put(r)
+			return
+		}
+		if class.Acks == messages.AcksNone {
+			self, system := c.Self(), c.ActorSystem()
+			r.written = func(r *request) { system.Root.Send(self, &written{r}) }
+		}
+		frame := b.state.sendProduce(class, r, now)
+		b.state.lanes[class.Lane].connection.Write(frame, r)
 	}
 }
 
@@ -336,16 +351,37 @@ func (b *broker) stopConnection(c actor.Context, l messages.Lane) {
 
 // stop settles what is left. The children are stopped by protoactor and close
 // their sockets.
-func (b *broker) stop(now seams.Instant) {
+func (b *broker) stop(c actor.Context, now seams.Instant) {
 	b.state.closed = true
 	b.timer.Stop()
+	err := fmt.Errorf("%w: %w", messages.ErrConnectionLost, seams.ErrClosedLocally)
 	for l := range b.state.lanes {
-		for _, r := range b.state.lanes[l].inFlight {
+		lane := &b.state.lanes[l]
+		for _, r := range lane.inFlight {
 			if r.control == nil {
-				b.state.settleRest(r, fmt.Errorf("%w: %w", messages.ErrConnectionLost, seams.ErrClosedLocally), !r.unwritten.Load(), now)
+				b.state.settleRest(r, err, !r.unwritten.Load(), now)
+			} else {
+				b.failControl(c, []*messages.ControlRequest{r.control}, err)
 			}
 			r.drop()
 		}
-		b.state.lanes[l].inFlight = nil
+		lane.inFlight, lane.up, lane.connection = nil, false, nil
+	}
+	if _, stopping := c.Message().(*actor.Stopping); stopping {
+		// After a crash the next incarnation takes them over.
+		b.failControl(c, b.state.failControl(now, true), err)
+	}
+}
+
+// afterStop handles what still comes while the children end. Nothing is taken
+// in any more, and whoever asks is told so.
+func (b *broker) afterStop(c actor.Context) {
+	switch m := c.Message().(type) {
+	case *messages.ResponseReceived:
+		frames.put(m)
+	case *written:
+		m.request.drop()
+	case *messages.ControlRequest:
+		b.failControl(c, []*messages.ControlRequest{m}, fmt.Errorf("%w: %w", messages.ErrConnectionLost, seams.ErrClosedLocally))
 	}
 }

@@ -107,6 +107,7 @@ type State struct {
 	control  []queuedControl  // not yet written
 	identity messages.Identity
 	closed   bool
+	moved    int // partitions that were in line for another class than they wanted
 }
 
 // classes in the order in which they are served.
@@ -183,6 +184,7 @@ func (s *State) assemble(c messages.Class, r *request, now seams.Instant) (ok, n
 			// next, behind everybody else.
 			again = append(again, t)
 		case messages.TakeReclass:
+			s.moved++
 			delete(s.queued, t)
 			s.partitionReady(t, t.Class())
 		case messages.TakeNeedsIdentity:
@@ -221,10 +223,14 @@ func (s *State) sendProduce(c messages.Class, r *request, now seams.Instant) [][
 	r.holds.Store(2)
 	r.unwritten.Store(false)
 	r.noAcks = c.Acks == messages.AcksNone
-	timeout := s.requestTimeout
+	timeout := time.Duration(0)
 	for i := range r.batches {
 		// The largest of its batches: a shorter one would fail its neighbours.
-		timeout = max(timeout, time.Duration(r.batches[i].batch.TimeoutMs())*time.Millisecond)
+		own := s.requestTimeout
+		if ms := r.batches[i].batch.TimeoutMs(); ms > 0 {
+			own = time.Duration(ms) * time.Millisecond
+		}
+		timeout = max(timeout, own)
 	}
 	r.deadline = now.Add(timeout + s.timeoutSlack)
 	topics := groupByTopic(r.batches)

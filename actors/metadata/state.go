@@ -200,6 +200,9 @@ func (s *State) answered(m *messages.ControlResponse, now seams.Instant) (*messa
 			settled = false
 		}
 		view.Topics = append(view.Topics, t.info)
+		if !ledByPresent(&t.info, view.Brokers) {
+			settled = false
+		}
 	}
 	brokersChanged := !slices.EqualFunc(view.Brokers, s.view.Brokers, func(a, b messages.BrokerInfo) bool { return a.ID == b.ID })
 	s.view = view
@@ -287,6 +290,17 @@ func (s *State) mergeTopic(name string, t *trackedTopic, answer *kmsg.MetadataRe
 	}
 	t.info, t.known = info, info.Err == nil
 	return settled
+}
+
+// ledByPresent reports whether every leader is among the brokers. One that is
+// not has gone, and somebody else will lead soon.
+func ledByPresent(t *messages.TopicInfo, brokers []messages.BrokerInfo) bool {
+	for _, p := range t.Partitions {
+		if p.Leader >= 0 && !slices.ContainsFunc(brokers, func(b messages.BrokerInfo) bool { return b.ID == p.Leader }) {
+			return false
+		}
+	}
+	return true
 }
 
 func find(partitions []messages.PartitionInfo, id int32) (messages.PartitionInfo, bool) {

@@ -321,6 +321,23 @@ func (k *keeper) retire(old *routes, cause error) {
 	}
 }
 
+// retireTopic closes all partitions of a topic, or none. Callers who find one
+// closed wait for the lock and look again.
+func (k *keeper) retireTopic(t *Topic, rt *routes) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i, box := range rt.boxes {
+		if !box.Retire(k.Settings.MetadataIdle) {
+			for _, retired := range rt.boxes[:i] {
+				retired.Reopen()
+			}
+			return false
+		}
+	}
+	t.routes.Store(nil)
+	return true
+}
+
 // retireIdle ends the accumulators of topics that got no record for the idle
 // time. Callers who come meanwhile park their records, so that none is refused:
 // either the topic opens again, or it is found anew.
@@ -330,16 +347,7 @@ func (k *keeper) retireIdle(c actor.Context) {
 		if rt == nil || k.parkedIn[t] {
 			continue
 		}
-		t.routes.Store(nil)
-		retired := 0
-		for retired < len(rt.boxes) && rt.boxes[retired].Retire(k.Settings.MetadataIdle) {
-			retired++
-		}
-		if retired < len(rt.boxes) {
-			for _, box := range rt.boxes[:retired] {
-				box.Reopen()
-			}
-			t.drain(rt)
+		if !k.retireTopic(t, rt) {
 			continue
 		}
 		for _, box := range rt.boxes {

@@ -281,7 +281,7 @@ func (t *Topic) placeParked(rt *routes, p *parked) error {
 		case messages.AppendClosed:
 			return messages.ErrClosed
 		}
-		if a.Chunk, err = t.router.Budget.TryAcquire(box.Account(), box.NeedBytes(a.Bytes)); err != nil {
+		if a.Chunk, err = t.router.Budget.TryAcquireAdmitted(box.Account(), box.NeedBytes(a.Bytes)); err != nil {
 			return err
 		}
 	}

@@ -71,9 +71,6 @@ func (r *Router) produceFor(m *messages.Produce, sender *actor.PID) {
 	if err == nil {
 		return
 	}
-	if sender != nil && isBufferFull(err) {
-		r.Budget.NotifyRoom(func() { r.system.Root.Send(sender, &messages.Writable{}) })
-	}
 	id, set := m.Record.Partition.Get()
 	if !set {
 		id = -1
@@ -82,4 +79,9 @@ func (r *Router) produceFor(m *messages.Produce, sender *actor.PID) {
 		Topic: m.Record.Topic, Partition: id, Offset: -1, LogAppendTimeMs: -1, LogStartOffset: -1,
 		Status: messages.NotPersisted, Err: err, Opaque: m.Record.Opaque, Tag: m.Record.Tag,
 	})
+	if sender != nil && isBufferFull(err) {
+		// After the refusal: an actor that hears of room first would wait for it
+		// for ever afterwards.
+		r.Budget.NotifyRoom(func() { r.system.Root.Send(sender, &messages.Writable{}) })
+	}
 }

@@ -249,15 +249,23 @@ func (t *Topic) admit(ctx context.Context, a *messages.Admission) error {
 // false when the partition is closed and the routes must be read again.
 func (t *Topic) post(ctx context.Context, rt *routes, partition int32, shard *stickyShard, a *messages.Admission) (bool, error) {
 	box := rt.boxes[partition]
+	closed := false
 	for {
 		switch box.Append(a) {
 		case messages.Appended:
 			return true, nil
 		case messages.AppendClosed:
-			if t.routes.Load() == rt {
+			t.mu.Lock() // retirement may be under way, or taken back
+			current := t.routes.Load()
+			t.mu.Unlock()
+			if current != rt {
+				return false, nil
+			}
+			if closed {
 				return false, fmt.Errorf("%w: topic %s, partition %d", messages.ErrClosed, t.name, partition)
 			}
-			return false, nil
+			closed = true
+			continue
 		case messages.NeedsBatch:
 			if shard != nil && a.Chunk == nil {
 				if next := t.move(rt, shard, partition); next != partition {

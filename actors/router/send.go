@@ -193,8 +193,9 @@ func (r *Router) Unanswered() int {
 	for _, t := range r.sorted() {
 		t.mu.Lock()
 		n += len(t.parked)
+		rt := t.routes.Load()
 		t.mu.Unlock()
-		if rt := t.routes.Load(); rt != nil {
+		if rt != nil {
 			for _, box := range rt.boxes {
 				n += box.Unanswered()
 			}

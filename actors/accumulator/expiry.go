@@ -1,0 +1,187 @@
+package accumulator
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/troupe-kafka/troupe/codecs"
+	"github.com/troupe-kafka/troupe/messages"
+	"github.com/troupe-kafka/troupe/seams"
+)
+
+// contextSweep is how late the end of a record's context may be noticed.
+const contextSweep = 100 * time.Millisecond
+
+// expireUnsent cuts the records out whose context or delivery timeout has ended
+// while nothing of the batch was ever handed over: they are not persisted. The
+// batch is sealed and not compressed yet, or it was handed to the codec, in
+// which case the records are answered and travel no further only if all are.
+func (s *State) expireUnsent(b *batch, now seams.Instant) {
+	gone, causes := s.endedRecords(b, now)
+	if len(gone) == 0 {
+		return
+	}
+	s.answerSome(b, gone, causes, messages.NotPersisted)
+	if b.live() == 0 {
+		s.finish(b, messages.Delivery{Status: messages.NotPersisted})
+		b.count = 0
+		return
+	}
+	b.cutAnswered()
+}
+
+// endedRecords lists the unanswered records of b whose own time is over.
+func (s *State) endedRecords(b *batch, now seams.Instant) (gone []int32, causes []error) {
+	limit := now.Add(-s.deliveryTimeout)
+	if b.oldestAdmission() <= limit {
+		for n, run := range b.side.stamps {
+			if run.admitted > limit {
+				break
+			}
+			end := b.count
+			if n+1 < len(b.side.stamps) {
+				end = b.side.stamps[n+1].first
+			}
+			for i := run.first; i < end; i++ {
+				if !b.isAnswered(i) {
+					gone = append(gone, i)
+					causes = append(causes, fmt.Errorf("%w after %v", messages.ErrDeliveryTimeout, s.deliveryTimeout))
+				}
+			}
+		}
+	}
+	for n, run := range b.side.contexts {
+		if run.ctx == nil || run.ctx.Err() == nil {
+			continue
+		}
+		end := b.count
+		if n+1 < len(b.side.contexts) {
+			end = b.side.contexts[n+1].first
+		}
+		for i := run.first; i < end; i++ {
+			if !b.isAnswered(i) && !contains(gone, i) {
+				gone = append(gone, i)
+				causes = append(causes, context.Cause(run.ctx))
+			}
+		}
+	}
+	return gone, causes
+}
+
+func contains(sorted []int32, i int32) bool {
+	for _, g := range sorted {
+		if g == i {
+			return true
+		}
+	}
+	return false
+}
+
+// sweep answers records whose time is over and drops batches without a live
+// record from the line.
+func (s *State) sweep(now seams.Instant) {
+	if o := s.open; o != nil && o.count > 0 && s.hasEnded(o, now) {
+		s.sealOpen(now)
+	}
+	kept := s.pending[:0]
+	for _, b := range s.pending {
+		if b.compressing || !s.hasEnded(b, now) {
+			kept = append(kept, b)
+			continue
+		}
+		s.backlogBytes -= b.bytes
+		if b.attempts == 0 {
+			s.expireUnsent(b, now)
+			if b.count > 0 && b.codec != codecs.None {
+				// What was compressed holds records that are answered now.
+				s.compress(b)
+			}
+		} else {
+			s.answerHandedOver(b, now)
+			if b.live() == 0 {
+				s.fail(b, messages.ErrDeliveryTimeout, b.status())
+			}
+		}
+		if !b.settled {
+			s.backlogBytes += b.bytes
+			kept = append(kept, b)
+		}
+	}
+	clear(s.pending[len(kept):])
+	s.pending = kept
+	for _, b := range s.inFlight {
+		if s.hasEnded(b, now) {
+			s.answerHandedOver(b, now)
+		}
+	}
+}
+
+// answerHandedOver answers the records of a batch whose bytes are frozen. As
+// long as one record is live the bytes travel on, so the others may still be
+// persisted, whatever became of the attempts so far.
+func (s *State) answerHandedOver(b *batch, now seams.Instant) {
+	gone, causes := s.endedRecords(b, now)
+	if len(gone) == 0 {
+		return
+	}
+	status := messages.PossiblyPersisted
+	if int(b.live()) == len(gone) {
+		status = b.status()
+	}
+	s.answerSome(b, gone, causes, status)
+}
+
+func (s *State) hasEnded(b *batch, now seams.Instant) bool {
+	if b.oldestAdmission() <= now.Add(-s.deliveryTimeout) {
+		return true
+	}
+	for _, run := range b.side.contexts {
+		if run.ctx != nil && run.ctx.Err() != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// nextDeadline is when the state wants to step again if nothing else happens.
+func (s *State) nextDeadline(now seams.Instant) seams.Instant {
+	at := seams.Never
+	consider := func(b *batch) {
+		if b.live() == 0 {
+			return
+		}
+		deadline := b.oldestAdmission().Add(s.deliveryTimeout)
+		if deadline <= now {
+			// The oldest are answered already; the next ones are due later.
+			deadline = b.dueAfter(now, s.deliveryTimeout)
+		}
+		at = min(at, deadline)
+		if len(b.side.contexts) > 0 {
+			at = min(at, now.Add(contextSweep))
+		}
+	}
+	if o := s.open; o != nil && o.count > 0 {
+		if o.lingerUntil > now {
+			at = min(at, o.lingerUntil)
+		}
+		consider(o)
+	}
+	if len(s.pending) > 0 {
+		consider(s.pending[0])
+		for _, b := range s.pending[1:] {
+			// Later batches are due later, unless a context ends first.
+			if len(b.side.contexts) > 0 {
+				at = min(at, now.Add(contextSweep))
+				break
+			}
+		}
+		if s.retryAt > now {
+			at = min(at, s.retryAt)
+		}
+	}
+	for _, b := range s.inFlight {
+		consider(b)
+	}
+	return at
+}

@@ -1,0 +1,44 @@
+package embedded_test
+
+// Where the rows of the two checklists are.
+//
+// A subtest's name begins with its row: "kafkajs: …" for the producer's specs of
+// KafkaJS, "kafkajs fault n: …" for what was found wrong in KafkaJS itself,
+// "java nn: …" for the lists of Java's unit tests. go test -run 'java_05' runs
+// one of them. The options' rows (java 49, the options half of java 05 and 06)
+// are tests of the root package.
+//
+// Rows of KafkaJS that have no test, and why:
+//
+//   - "supports SSL", "SASL PLAIN", "SCRAM 256", "SCRAM 512", "OAUTHBEARER" and the
+//     matching "wrong credentials" rows: the producer has neither TLS nor SASL of
+//     its own yet; WithDialer is where a caller puts TLS.
+//   - "on() with an invalid event name throws", "emits connection events", "request
+//     event", "request timeout event", "request queue size event": there is no
+//     event emitter. What happens is in the log and in each Delivery.
+//   - everything under "transactions": there are no transactions. This covers flow
+//     commit and flow abort, sending outside a transaction, sendOffsets, empty
+//     transactions, addPartitionsToTransaction, concurrentTransaction, and the
+//     transactional half of eosManager.spec.js.
+//   - eosManager.spec.js, "sequence wraps" and "reset by re-init": 2³¹ records are
+//     too many to send; the accumulator's and the sequencer's own tests step there.
+//   - compression.spec.js, "snappy, lz4, zstd unconfigured": all are built in; the
+//     rows became "… is configured, and its type stands in the batch".
+//   - partitioners: the murmur2 vectors, numeric keys and randomBytes are tested
+//     where they are implemented; numeric keys and randomBytes do not exist in Go.
+//   - "a value of undefined": Go has none; the row tests what a message can have
+//     wrong instead.
+//   - "send works without connect()" in its 1.11 form is what every test here does.
+//   - "when acks=0, returns immediately with []": a result says which partition a
+//     message went to, so there is one, with offset −1.
+//
+// Rows of Java that have only part of a test here:
+//
+//   - java 10: the weights of the adaptive choice depend on backlogs that no test
+//     can hold still; what is tested is that the choice sticks, moves at the edge
+//     of a batch, skips leaderless partitions and starves none.
+//   - java 24: the wrap at 2³¹ is a test of the accumulator's state.
+//   - java 30: there are no node latency statistics; the pause is tested.
+//   - java 33 to 48: transactions.
+//   - java 51: the interceptor half; there are no interceptors.
+//   - java 52: close(negative); a context cannot be negative.

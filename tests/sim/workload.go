@@ -1,0 +1,370 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/troupe-kafka/troupe"
+	"github.com/troupe-kafka/troupe/messages"
+	"github.com/troupe-kafka/troupe/seams"
+)
+
+// The three kinds of callers, one task of each.
+const (
+	callerTry      = iota // TryProduce from a turn of the scheduler
+	callerActor           // messages.Produce from an actor
+	callerBlocking        // Produce from a coroutine, which waits for room
+	callers
+)
+
+// retryFull is how long a caller waits after ErrBufferFull.
+const retryFull = 10 * time.Millisecond
+
+// produced is one record of the workload and all that became of it.
+type produced struct {
+	tag       uint64
+	task      int
+	value     string
+	key       []byte
+	partition int32 // −1: the partitioner's choice
+	ctx       *virtualContext
+	admitted  bool
+	parked    bool // admitted before the topic was known to exist
+	order     int  // of admission
+	at        seams.Instant
+	answers   int
+	answered  seams.Instant
+	delivery  messages.Delivery
+}
+
+// workload is who produces what, and when.
+type workload struct {
+	world   *world
+	random  *rand.Rand
+	records []*produced
+	plans   [callers][]burst
+	active  int // tasks that have more to produce
+	orders  int
+	lastAt  seams.Instant
+	refused int // admissions refused with ErrBufferFull
+	// shared is the one callback of all records of TryProduce.
+	shared messages.Callback
+	// contexts is in how many of 100 bursts the records have a deadline.
+	contexts int
+}
+
+// burst is a pause and the records that follow it at once.
+type burst struct {
+	pause   time.Duration
+	context time.Duration // 0: none
+	records []*produced
+}
+
+func newWorkload(w *world, random *rand.Rand, records int, span time.Duration) *workload {
+	l := &workload{world: w, random: random}
+	if random.IntN(2) == 0 {
+		l.contexts = 1 + random.IntN(30)
+	}
+	beyond := random.IntN(6) == 0
+	size := [...]int{20, 100, 100, 700}[random.IntN(4)]
+	largest := 1 + random.IntN(60)
+	for task := range callers {
+		share := records / callers
+		if task == 0 {
+			share = records - (callers-1)*share
+		}
+		var plan []burst
+		for left := share; left > 0; {
+			b := burst{records: make([]*produced, 0, largest)}
+			if random.IntN(100) < l.contexts {
+				b.context = time.Duration(1+random.IntN(3000)) * time.Millisecond
+			}
+			for range min(left, 1+random.IntN(largest)) {
+				b.records = append(b.records, l.record(task, size, beyond))
+			}
+			left -= len(b.records)
+			plan = append(plan, b)
+		}
+		mean := span / time.Duration(len(plan))
+		for i := range plan {
+			plan[i].pause = time.Duration(random.Int64N(2*int64(mean) + 1))
+		}
+		l.plans[task] = plan
+	}
+	l.shared = func(d messages.Delivery) { l.answered(d) }
+	return l
+}
+
+// record makes up one record: keyed, to a partition, or neither.
+func (l *workload) record(task, size int, beyond bool) *produced {
+	n := len(l.records) + 1
+	r := &produced{tag: uint64(n), task: task, partition: -1}
+	r.value = fmt.Sprintf("%d/%d/%s", task, n, strings.Repeat("x", l.random.IntN(size)))
+	switch l.random.IntN(3) {
+	case 0:
+		r.key = fmt.Appendf(nil, "key-%d", l.random.IntN(40))
+	case 1:
+		r.partition = int32(l.random.IntN(partitionCount))
+		if beyond && l.random.IntN(50) == 0 {
+			r.partition = partitionCount + int32(l.random.IntN(3))
+		}
+	}
+	l.records = append(l.records, r)
+	return r
+}
+
+// message is the record as the producer is given it. The slices are overwritten
+// after the call: the runtime must have copied them.
+func (r *produced) message() (messages.Record, func()) {
+	value := []byte(r.value)
+	key := append([]byte(nil), r.key...)
+	m := messages.Record{Topic: topicName, Value: value, Tag: r.tag, Opaque: r}
+	if r.key != nil {
+		m.Key = key
+	}
+	if r.partition >= 0 {
+		m.Partition = messages.AtPartition(r.partition)
+	}
+	if r.tag%7 == 0 {
+		m.Headers = []messages.Header{{Key: "tag", Value: value[:1]}}
+	}
+	return m, func() {
+		for i := range value {
+			value[i] = '#'
+		}
+		for i := range key {
+			key[i] = '#'
+		}
+	}
+}
+
+func (r *produced) context() context.Context {
+	if r.ctx == nil {
+		return context.Background()
+	}
+	return r.ctx
+}
+
+// start begins all tasks.
+func (l *workload) start() {
+	l.active = callers
+	l.startTrying()
+	l.startActor()
+	l.startBlocking()
+}
+
+// begin gives the records of a burst their context.
+func (l *workload) begin(b *burst) {
+	if b.context == 0 {
+		return
+	}
+	ctx, _ := l.world.clock.WithTimeout(context.Background(), b.context)
+	for _, r := range b.records {
+		r.ctx = ctx.(*virtualContext)
+	}
+}
+
+func (l *workload) admit(r *produced) {
+	l.orders++
+	r.admitted, r.order, r.at = true, l.orders, l.world.clock.now
+	r.parked = !l.world.routed
+	l.lastAt = r.at
+}
+
+// refuse takes note of a record that was not admitted. It reports whether the
+// caller should try again.
+func (l *workload) refuse(r *produced, err error) bool {
+	if r.admitted {
+		l.world.violation("record %d was answered %v before its call returned %v", r.tag, r.delivery.Status, err)
+	}
+	switch {
+	case errors.Is(err, messages.ErrBufferFull):
+		l.refused++
+		return true
+	case r.ctx != nil && r.ctx.err != nil && errors.Is(err, r.ctx.err):
+	case errors.Is(err, messages.ErrClosed) && l.world.closing:
+	default:
+		l.world.violation("record %d was refused: %v", r.tag, err)
+	}
+	return false
+}
+
+// answered takes in one outcome.
+func (l *workload) answered(d messages.Delivery) {
+	r, ok := d.Opaque.(*produced)
+	if !ok || r.tag != d.Tag {
+		l.world.violation("an outcome came with tag %d and a token that is not its own", d.Tag)
+		return
+	}
+	l.world.trace.begin("callback", "outcome")
+	l.world.trace.delivery(&d)
+	l.world.trace.end()
+	r.answers++
+	r.answered, r.delivery = l.world.clock.now, d
+	l.world.outstanding--
+}
+
+// call produces one record in the manner of a Go caller.
+func (l *workload) call(r *produced, produce func(context.Context, troupe.Record, troupe.Callback) error, callback messages.Callback) error {
+	m, scribble := r.message()
+	l.world.outstanding++
+	l.admit(r)
+	err := produce(r.context(), m, callback)
+	scribble()
+	if err != nil {
+		l.world.outstanding--
+		r.admitted = r.answers > 0
+	} else if r.answers == 0 {
+		r.at = l.world.clock.now // it may have waited for room
+		l.lastAt = r.at
+	}
+	return err
+}
+
+// startTrying is the task that never waits.
+func (l *workload) startTrying() {
+	s, plan := l.world.scheduler, l.plans[callerTry]
+	var step func()
+	at, next := 0, 0
+	step = func() {
+		if at == len(plan) || l.world.closing {
+			l.active--
+			return
+		}
+		b := &plan[at]
+		if next == 0 {
+			l.begin(b)
+		}
+		for ; next < len(b.records); next++ {
+			r := b.records[next]
+			if err := l.call(r, l.world.producer.TryProduce, l.shared); err != nil && l.refuse(r, err) {
+				s.clock.after(retryFull, step)
+				return
+			}
+		}
+		at, next = at+1, 0
+		if at < len(plan) {
+			s.clock.after(plan[at].pause, step)
+			return
+		}
+		s.Schedule(step)
+	}
+	s.clock.after(plan[0].pause, step)
+}
+
+// startBlocking is the task that waits for room, as most callers do.
+func (l *workload) startBlocking() {
+	s := l.world.scheduler
+	s.spawn(func() {
+		defer func() { l.active-- }()
+		for i := range l.plans[callerBlocking] {
+			b := &l.plans[callerBlocking][i]
+			s.sleep(b.pause)
+			l.begin(b)
+			for _, r := range b.records {
+				for !l.world.closing {
+					// A callback of its own for each record.
+					err := l.call(r, l.world.producer.Produce, func(d messages.Delivery) { l.answered(d) })
+					if err == nil || !l.refuse(r, err) {
+						break
+					}
+					s.sleep(retryFull)
+				}
+			}
+		}
+	})
+}
+
+// caller is the actor among the callers.
+type caller struct {
+	load *workload
+	at   int
+	full bool // refused, and waiting to hear of room
+	held bool // the next burst is due
+}
+
+type nextBurst struct{}
+
+func (l *workload) startActor() {
+	c := &caller{load: l}
+	path := l.world.name + "/caller"
+	props := actor.PropsFromProducer(func() actor.Actor { return c },
+		actor.WithMailbox(func() actor.Mailbox { return seams.NewMailbox("caller", l.world.trace) }), actor.WithDispatcher(l.world.scheduler))
+	pid, err := l.world.system.Root.SpawnNamed(props, path)
+	if err != nil {
+		panic(err)
+	}
+	l.world.caller = pid
+	c.later(l.plans[callerActor][0].pause)
+}
+
+func (c *caller) later(d time.Duration) {
+	w := c.load.world
+	w.clock.after(d, func() { w.system.Root.Send(w.caller, &nextBurst{}) })
+}
+
+// Receive implements actor.Actor.
+func (c *caller) Receive(ctx actor.Context) {
+	switch m := ctx.Message().(type) {
+	case *nextBurst:
+		c.held = c.full
+		if !c.held {
+			c.burst(ctx)
+		}
+	case *messages.Delivered:
+		c.delivered(m.Delivery)
+	case *messages.Writable:
+		c.full = false
+		if c.held {
+			c.held = false
+			c.burst(ctx)
+		}
+	}
+}
+
+// burst sends the records of one burst without waiting for anything.
+func (c *caller) burst(ctx actor.Context) {
+	l := c.load
+	plan := l.plans[callerActor]
+	if c.at == len(plan) || l.world.closing {
+		l.active--
+		return
+	}
+	l.begin(&plan[c.at])
+	for _, r := range plan[c.at].records {
+		m, scribble := r.message()
+		l.world.outstanding++
+		l.admit(r)
+		ctx.Request(l.world.producer.PID(), &messages.Produce{Record: m, Context: r.ctxOrNil()})
+		scribble()
+	}
+	c.at++
+	pause := time.Duration(0)
+	if c.at < len(plan) {
+		pause = plan[c.at].pause
+	}
+	c.later(pause)
+}
+
+func (r *produced) ctxOrNil() context.Context {
+	if r.ctx == nil {
+		return nil
+	}
+	return r.ctx
+}
+
+// delivered takes in an answer. A refusal is final: sent again, the record would
+// stand behind what came after it.
+func (c *caller) delivered(d messages.Delivery) {
+	if errors.Is(d.Err, messages.ErrBufferFull) {
+		c.load.refused++
+		c.full = true
+	}
+	c.load.answered(d)
+}
