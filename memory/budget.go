@@ -106,6 +106,9 @@ func (b *Budget) Used() int {
 // Pressed reports whether anybody waits: lingering then only holds others up.
 func (b *Budget) Pressed() bool { return b.waiting.Load() > 0 }
 
+// Paced reports whether anybody waits for a leader to catch up.
+func (b *Budget) Paced() bool { return b.paced.Load() > 0 }
+
 // chargeFor returns what a chunk with room for n bytes costs.
 func chargeFor(n int) int {
 	switch {

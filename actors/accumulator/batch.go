@@ -73,10 +73,7 @@ type batch struct {
 	packedChunk *memory.Chunk
 	packed      []byte // the compressed records; nil: the chunks hold them
 	packedCodec codecs.ID
-	header      []byte
-	slices      [][]byte
 
-	stamped     numbers // what the header says
 	numbered    bool
 	hasSequence bool
 	identity    messages.Identity
@@ -106,13 +103,22 @@ type attempt struct {
 	broker int32
 	taken  seams.Instant
 	lane   messages.Lane
+
+	// What the header says, fixed with the lock held; the slices are made without
+	// it, and an attempt that follows may begin before they are done.
+	numbers numbers
+	again   bool // not the batch's first attempt
+	slices  [][]byte
 }
 
 func (a *attempt) Acks() messages.Acks { return a.batch.acks }
 func (a *attempt) TimeoutMs() int32    { return a.batch.timeoutMs }
 func (a *attempt) Bytes() int          { return a.batch.wireBytes() }
-func (a *attempt) Slices() [][]byte    { return a.batch.slices }
-func (a *attempt) WriteEnded()         { a.batch.release() }
+func (a *attempt) Slices() [][]byte    { return a.slices }
+func (a *attempt) WriteEnded() {
+	a.slices = nil
+	a.batch.release()
+}
 func (a *attempt) Settle(r messages.Result) {
 	a.batch.box.settle(a, r)
 }
@@ -204,16 +210,17 @@ func (b *batch) add(a *messages.Admission, unixMs int64, now seams.Instant) {
 // frame makes the slices of a batch whose records are final. The header of a
 // first attempt stands right before the records; a later one gets a place of its
 // own, since an old write may still be reading the first.
-func (b *batch) frame() {
-	if b.attempts > 1 {
-		b.header = make([]byte, protocol.BatchHeaderSize)
+func (a *attempt) frame() (header []byte) {
+	b := a.batch
+	if a.again {
+		header = make([]byte, protocol.BatchHeaderSize)
 	} else {
-		b.header = b.chunks[0].Bytes[:protocol.BatchHeaderSize]
+		header = b.chunks[0].Bytes[:protocol.BatchHeaderSize]
 	}
-	b.slices = append(make([][]byte, 0, len(b.chunks)+1), b.header)
+	a.slices = append(make([][]byte, 0, len(b.chunks)+1), header)
 	if b.packed != nil {
-		b.slices = append(b.slices, b.packed)
-		return
+		a.slices = append(a.slices, b.packed)
+		return header
 	}
 	for i, c := range b.chunks {
 		records := c.Bytes
@@ -221,22 +228,20 @@ func (b *batch) frame() {
 			records = records[protocol.BatchHeaderSize:]
 		}
 		if len(records) > 0 {
-			b.slices = append(b.slices, records)
+			a.slices = append(a.slices, records)
 		}
 	}
+	return header
 }
 
-// stamp writes the header for the attempt at hand and the checksum. It runs
-// outside the box's lock, under the hold of the attempt: from hand-over on
-// nobody else touches the bytes. A retry under the same numbers goes out as it
-// is, byte for byte.
-func (b *batch) stamp() {
-	number := numbers{b.hasSequence, b.identity, b.sequence}
-	if b.attempts > 1 && number == b.stamped {
-		return
-	}
-	b.stamped = number
-	b.frame()
+// stamp writes the header for the attempt and the checksum. It runs outside the
+// box's lock, under the hold of the attempt, and touches only what is the
+// attempt's own or final: the leader may have moved meanwhile, and the next
+// attempt be stamped at the same time. A retry under the same numbers is the
+// same, byte for byte.
+func (a *attempt) stamp() {
+	b := a.batch
+	header := a.frame()
 	h := protocol.BatchHeader{
 		BaseTimestamp: b.baseMs, MaxTimestamp: b.maxMs,
 		ProducerID: messages.NoProducerID, ProducerEpoch: -1, BaseSequence: -1,
@@ -247,11 +252,11 @@ func (b *batch) stamp() {
 		h.Attributes = int16(b.packedCodec)
 		records = len(b.packed)
 	}
-	if b.hasSequence {
-		h.ProducerID, h.ProducerEpoch, h.BaseSequence = b.identity.ProducerID, b.identity.Epoch, b.sequence
+	if n := a.numbers; n.has {
+		h.ProducerID, h.ProducerEpoch, h.BaseSequence = n.identity.ProducerID, n.identity.Epoch, n.sequence
 	}
-	protocol.PutBatchHeader(b.header, &h, records)
-	protocol.SealBatchCRC(b.header, b.slices[1:])
+	protocol.PutBatchHeader(header, &h, records)
+	protocol.SealBatchCRC(header, a.slices[1:])
 }
 
 // numbers are what a header carries of the producer's numbering.
@@ -271,7 +276,7 @@ func (b *batch) drop() []*memory.Chunk {
 	if b.packedChunk != nil {
 		chunks = append(chunks, b.packedChunk)
 	}
-	b.chunks, b.tail, b.header, b.slices, b.packed, b.packedChunk = nil, nil, nil, nil, nil, nil
+	b.chunks, b.tail, b.packed, b.packedChunk = nil, nil, nil, nil
 	return chunks
 }
 

@@ -229,7 +229,7 @@ func (b *Box) Take(r messages.TakeRequest) (messages.Batch, messages.TakeStatus)
 	if a == nil {
 		return nil, status
 	}
-	a.batch.stamp()
+	a.stamp()
 	return a, status
 }
 

@@ -423,7 +423,10 @@ func (s *State) take(r messages.TakeRequest) (*attempt, messages.TakeStatus) {
 	if b.attempts > 1 {
 		a = new(attempt)
 	}
-	*a = attempt{batch: b, number: s.attemptCount, broker: r.Broker, taken: r.Now, lane: r.Class.Lane}
+	*a = attempt{
+		batch: b, number: s.attemptCount, broker: r.Broker, taken: r.Now, lane: r.Class.Lane,
+		numbers: numbers{b.hasSequence, b.identity, b.sequence}, again: b.attempts > 1,
+	}
 	b.current = a
 	b.holds.Add(1) // until the write has ended: a batch may fail while it is written
 	s.inFlight = append(s.inFlight, b)

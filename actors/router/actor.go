@@ -124,6 +124,8 @@ func (k *keeper) Receive(c actor.Context) {
 		k.retireIdle(c)
 		k.idle.Reset(now.Add(k.Settings.MetadataIdle / idleChecks))
 	case *bufferPaced:
+		// What the leader is to catch up with must be on its way.
+		k.pressed(now)
 		k.relax.Reset(now.Add(relaxEvery))
 	case *relaxDue:
 		if k.Budget.Relax() {
@@ -154,7 +156,7 @@ func (k *keeper) parkedTopics() []*Topic {
 // pressed makes open batches ready while callers wait for the budget, now and
 // then rather than at every wait.
 func (k *keeper) pressed(now seams.Instant) {
-	if !k.Budget.Pressed() {
+	if !k.Budget.Pressed() && !k.Budget.Paced() {
 		return
 	}
 	if wait := k.urgedAt.Add(urgeEvery); k.urgedAt > 0 && now < wait {
