@@ -67,6 +67,7 @@ type root struct {
 	isReady   bool
 	watchers  []*actor.PID
 	closing   bool
+	stopping  bool
 }
 
 // Start spawns a troupe below parent.
@@ -104,6 +105,11 @@ type begin struct{}
 
 // Receive implements actor.Actor.
 func (r *root) Receive(c actor.Context) {
+	if _, lifecycle := c.Message().(*actor.Stopped); r.stopping && !lifecycle {
+		// The children that exist have been told to stop; one that is started now
+		// would not be, and the root would wait for it for ever.
+		return
+	}
 	switch m := c.Message().(type) {
 	case *begin:
 		r.begin(c)
@@ -146,6 +152,7 @@ func (r *root) Receive(c actor.Context) {
 	case *messages.WatchProducer:
 		r.watch(c, m)
 	case *actor.Stopping:
+		r.stopping = true
 		r.routes.Refuse(messages.ErrClosed)
 		r.routes.FailAll(messages.ErrClosed)
 	case *actor.Stopped:

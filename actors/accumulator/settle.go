@@ -28,7 +28,7 @@ func (s *State) settle(a *attempt, r messages.Result) {
 	}
 	open := r.Now.Sub(a.taken)
 	if r.Err != nil {
-		s.settleLost(b, r, open)
+		s.settleLost(a, r, open)
 		return
 	}
 	info := protocol.LookupError(r.Code)
@@ -56,9 +56,9 @@ func (s *State) settle(a *attempt, r messages.Result) {
 	}
 	switch info.Action {
 	case protocol.Retry:
-		s.retry(b, r.Now)
+		s.retry(a, r.Now)
 	case protocol.NewEpoch:
-		s.settleSequenceError(b, r.Now)
+		s.settleSequenceError(a, r.Now)
 	case protocol.Fatal:
 		s.fx.fatal = b.lastError
 		s.fail(b, b.lastError, b.status())
@@ -89,7 +89,8 @@ func (s *State) settleSuccess(a *attempt, r messages.Result, open time.Duration)
 }
 
 // settleLost is the end of an attempt without an answer.
-func (s *State) settleLost(b *batch, r messages.Result, open time.Duration) {
+func (s *State) settleLost(a *attempt, r messages.Result, open time.Duration) {
+	b := a.batch
 	b.lastError = r.Err
 	b.maybe = b.maybe || r.Sent
 	s.slow = open > s.slowRequest
@@ -99,7 +100,7 @@ func (s *State) settleLost(b *batch, r messages.Result, open time.Duration) {
 		return
 	}
 	s.fx.refresh = "no answer from broker"
-	s.retry(b, r.Now)
+	s.retry(a, r.Now)
 	if s.failures == 1 {
 		// The first loss costs no wait: the batch goes out when a connection is
 		// up, which is paced by the connection's own backoff. Losing it again
@@ -109,10 +110,15 @@ func (s *State) settleLost(b *batch, r messages.Result, open time.Duration) {
 }
 
 // retry puts a batch back in line, or fails it when the policy or its records'
-// own time is used up.
-func (s *State) retry(b *batch, now seams.Instant) {
+// own time is used up. What was in flight together fails together: only the
+// first of such attempts makes the wait longer.
+func (s *State) retry(a *attempt, now seams.Instant) {
+	b := a.batch
+	first := s.failures == 0 || !s.oneInFlight || a.number > s.gate
 	s.closeGate()
-	s.failures++
+	if first {
+		s.failures++
+	}
 	switch {
 	case b.live() == 0:
 		s.fail(b, messages.ErrDeliveryTimeout, b.status())
@@ -120,7 +126,9 @@ func (s *State) retry(b *batch, now seams.Instant) {
 		s.fail(b, fmt.Errorf("%w after %d attempts: %w", messages.ErrRetriesExhausted, b.attempts, b.lastError), b.status())
 	default:
 		s.requeue(b)
-		s.retryAt = now.Add(s.config.retry.Delay(s.failures, s.random))
+		if first {
+			s.retryAt = now.Add(s.config.retry.Delay(s.failures, s.random))
+		}
 	}
 }
 
@@ -128,9 +136,10 @@ func (s *State) retry(b *batch, now seams.Instant) {
 // UNKNOWN_PRODUCER_ID. While an earlier batch is unsettled they only say that
 // the earlier one is missing; once the batch is next in line they say that the
 // sequence cannot go on under this identity.
-func (s *State) settleSequenceError(b *batch, now seams.Instant) {
+func (s *State) settleSequenceError(a *attempt, now seams.Instant) {
+	b := a.batch
 	if s.earlierUnsettled(b) {
-		s.retry(b, now)
+		s.retry(a, now)
 		return
 	}
 	s.needsEpoch = true
@@ -142,7 +151,7 @@ func (s *State) settleSequenceError(b *batch, now seams.Instant) {
 		s.fail(b, b.lastError, messages.PossiblyPersisted)
 		return
 	}
-	s.retry(b, now)
+	s.retry(a, now)
 	if b.settled {
 		return
 	}

@@ -28,6 +28,10 @@ type connection struct {
 	link     *link
 	asked    int16 // ApiVersions version of the handshake
 	up       bool
+	// ended is common to all incarnations. A restart that was decided before the
+	// connection was stopped arrives after, and would bring it back with nobody
+	// to stop it.
+	ended *atomic.Bool
 }
 
 type (
@@ -47,8 +51,9 @@ func connectionProps(s *messages.Settings, path string, broker *actor.PID, lane 
 	// word from a stopped one must not be taken for its successor's.
 	generation := atomic.Int64{}
 	generation.Store(int64(child) << 32)
+	ended := new(atomic.Bool)
 	return s.Props(path, func() actor.Actor {
-		return &connection{settings: s, broker: broker, lane: lane, info: info, link: &link{generation: int(generation.Add(1))}}
+		return &connection{settings: s, broker: broker, lane: lane, info: info, link: &link{generation: int(generation.Add(1))}, ended: ended}
 	})
 }
 
@@ -56,6 +61,9 @@ func connectionProps(s *messages.Settings, path string, broker *actor.PID, lane 
 func (k *connection) Receive(c actor.Context) {
 	switch m := c.Message().(type) {
 	case *actor.Started:
+		if k.ended.Load() {
+			return
+		}
 		k.link.self, k.link.broker, k.link.system, k.link.lane = c.Self(), k.broker, c.ActorSystem(), k.lane
 		k.link.connection = k.settings.Transport.Dial(k.info.Address, k.link)
 	case *linkOpened:
@@ -73,10 +81,17 @@ func (k *connection) Receive(c actor.Context) {
 			c.Send(k.broker, &messages.ConnectionLost{Lane: k.lane, Generation: k.link.generation, Reason: m.reason, WasUp: k.up})
 			panic(&ConnectionFailure{Address: k.info.Address, Reason: m.reason, WasUp: k.up})
 		}
-	case *actor.Stopping, *actor.Restarting:
-		if k.link.connection != nil {
-			k.link.connection.Close(seams.ErrClosedLocally)
-		}
+	case *actor.Stopping:
+		k.ended.Store(true)
+		k.hangUp()
+	case *actor.Restarting:
+		k.hangUp()
+	}
+}
+
+func (k *connection) hangUp() {
+	if k.link.connection != nil {
+		k.link.connection.Close(seams.ErrClosedLocally)
 	}
 }
 

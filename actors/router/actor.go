@@ -59,6 +59,7 @@ type keeper struct {
 	idle     seams.Timer
 	relax    seams.Timer
 	parkedIn map[*Topic]bool
+	stopping bool
 }
 
 // Name is the router's name below the root.
@@ -86,6 +87,9 @@ func (r *Router) sorted() []*Topic {
 
 // Receive implements actor.Actor.
 func (k *keeper) Receive(c actor.Context) {
+	if k.stopping {
+		return // an accumulator that is started now would never be stopped
+	}
 	now := k.Settings.Clock.Now()
 	switch m := c.Message().(type) {
 	case *actor.Started:
@@ -110,9 +114,6 @@ func (k *keeper) Receive(c actor.Context) {
 		c.Send(k.Root, &messages.TrackTopic{Name: m.topic.name}) // it may have been forgotten while idle
 		if m.topic.routes.Load() != nil {
 			// A partition beyond the known ones: one refresh decides.
-			m.topic.mu.Lock()
-			m.topic.beyond = true
-			m.topic.mu.Unlock()
 			c.Send(k.Root, &messages.RefreshMetadata{Reason: "a record names an unknown partition"})
 		}
 		k.timer.Reset(now.Add(parkedSweep))
@@ -136,6 +137,7 @@ func (k *keeper) Receive(c actor.Context) {
 	case *timerFired:
 		k.sweep(now)
 	case *actor.Stopping:
+		k.stopping = true
 		k.timer.Stop()
 		k.idle.Stop()
 		k.relax.Stop()
@@ -203,7 +205,7 @@ func (k *keeper) update(c actor.Context, info *messages.TopicInfo, now seams.Ins
 	if t == nil {
 		return
 	}
-	old := t.routes.Load()
+	old := t.known()
 	if info.Err != nil {
 		k.topicFailed(t, old, info)
 		return
@@ -271,7 +273,7 @@ func (k *keeper) topicFailed(t *Topic, old *routes, info *messages.TopicInfo) {
 		t.refuseParked(err)
 	case info.Gone && old != nil:
 		k.Settings.Log.Warn().Str("topic", t.name).Msg("the topic is gone; its records fail")
-		t.routes.Store(nil)
+		t.forget()
 		k.retire(old, fmt.Errorf("%w: topic %s was deleted", messages.ErrUnknownPartition, t.name))
 	default:
 		err := info.Err
@@ -287,6 +289,7 @@ func (k *keeper) evacuate(t *Topic, old *routes, now seams.Instant) messages.Ide
 	cause := fmt.Errorf("%w: topic %s was deleted and created again", messages.ErrUnknownPartition, t.name)
 	t.mu.Lock()
 	t.routes.Store(nil)
+	t.pending = nil
 	newest := messages.NoIdentity
 	var rescued []parked
 	for _, box := range old.boxes {

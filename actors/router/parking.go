@@ -28,7 +28,6 @@ type parking struct {
 	flushes []*messages.FlushWaiter
 	firstAt seams.Instant
 	pending *routes // known, but not drained into yet
-	beyond  bool    // the first parked record waits for a partition to appear
 	tries   int     // refreshes that did not show it
 }
 
@@ -62,8 +61,9 @@ func (t *Topic) parkRecord(ctx context.Context, a *messages.Admission) error {
 	}()
 	for {
 		t.mu.Lock()
-		if rt := t.routes.Load(); rt != nil && len(t.parked) == 0 {
-			// Known since the caller looked.
+		if rt := t.routes.Load(); rt != nil {
+			// Known since the caller looked. What is still parked then names
+			// partitions beyond the known ones.
 			if id, set := a.Record.Partition.Get(); !set || int(id) < len(rt.boxes) {
 				t.mu.Unlock()
 				return t.admit(ctx, a)
@@ -177,9 +177,32 @@ func (t *Topic) refuseParked(cause error) {
 	for _, p := range t.parked {
 		refused = append(refused, refusedRecord{p, cause})
 	}
+	if t.pending != nil {
+		// Its partitions hold records already.
+		t.routes.Store(t.pending)
+	}
 	chunks, flushes := t.clearLocked()
 	t.mu.Unlock()
 	t.finishParked(refused, chunks, flushes)
+}
+
+// known is the routes that callers use, or those that parked records are still
+// being drained into: both have partitions that hold records.
+func (t *Topic) known() *routes {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if rt := t.routes.Load(); rt != nil {
+		return rt
+	}
+	return t.pending
+}
+
+// forget makes the topic unknown again.
+func (t *Topic) forget() {
+	t.mu.Lock()
+	t.routes.Store(nil)
+	t.pending = nil
+	t.mu.Unlock()
 }
 
 func (p *parking) clearLocked() ([]*memory.Chunk, []*messages.FlushWaiter) {
@@ -207,34 +230,31 @@ func (t *Topic) finishParked(refused []refusedRecord, chunks []*memory.Chunk, fl
 func (t *Topic) drain(rt *routes) bool {
 	t.mu.Lock()
 	var refused []refusedRecord
-	done := 0
+	kept := t.parked[:0]
 	full := false
-	for done < len(t.parked) && !full {
-		p := &t.parked[done]
-		switch cause := t.placeParked(rt, p); {
+	for i, p := range t.parked {
+		cause := t.placeParked(rt, &p)
+		if full = isFull(cause); full {
+			kept = append(kept, t.parked[i:]...)
+			break
+		}
+		switch {
 		case cause == nil:
-			done++
-		case isFull(cause):
-			full = true
-		case errors.Is(cause, errBeyond):
-			if t.tries == 0 {
-				full = true // one refresh first
-				t.beyond = true
-				break
-			}
-			id, _ := p.record.Partition.Get()
-			refused = append(refused, refusedRecord{*p, fmt.Errorf("%w: topic %s has partitions 0 to %d, the record names %d", messages.ErrUnknownPartition, t.name, len(rt.boxes)-1, id)})
-			done++
+		case !errors.Is(cause, errBeyond):
+			refused = append(refused, refusedRecord{p, cause})
+		case t.tries == 0:
+			// One refresh first. Those behind it go to partitions that exist, and
+			// need not wait.
+			kept = append(kept, p)
 		default:
-			refused = append(refused, refusedRecord{*p, cause})
-			done++
+			id, _ := p.record.Partition.Get()
+			refused = append(refused, refusedRecord{p, fmt.Errorf("%w: topic %s has partitions 0 to %d, the record names %d", messages.ErrUnknownPartition, t.name, len(rt.boxes)-1, id)})
 		}
 	}
-	if full {
-		t.parked = append(t.parked[:0], t.parked[done:]...)
-		t.pending = rt
-		if t.beyond {
-			// Those without this problem need not wait behind the one that has.
+	if len(kept) > 0 {
+		clear(t.parked[len(kept):])
+		t.parked, t.pending = kept, rt
+		if !full {
 			t.routes.Store(rt)
 		}
 		t.mu.Unlock()
@@ -242,7 +262,6 @@ func (t *Topic) drain(rt *routes) bool {
 		return false
 	}
 	chunks, flushes := t.clearLocked()
-	t.beyond = false
 	t.routes.Store(rt)
 	// What was waiting for parked records waits for their batches now.
 	for _, w := range flushes {

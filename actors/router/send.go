@@ -194,6 +194,9 @@ func (r *Router) Unanswered() int {
 		t.mu.Lock()
 		n += len(t.parked)
 		rt := t.routes.Load()
+		if rt == nil {
+			rt = t.pending
+		}
 		t.mu.Unlock()
 		if rt != nil {
 			for _, box := range rt.boxes {

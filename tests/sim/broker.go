@@ -174,13 +174,18 @@ func (c *socket) serveProduce(q *kmsg.ProduceRequest, respond func(time.Duration
 		rt := kmsg.NewProduceResponseTopic()
 		rt.Topic, rt.TopicID = t.Topic, t.TopicID
 		rt.Partitions = make([]kmsg.ProduceResponseTopicPartition, len(t.Partitions))
-		known := t.Topic == topicName || (q.Version >= 13 && t.TopicID == c.network.cluster.topicID)
+		unknown := protocol.UnknownTopicOrPartition
+		known := t.Topic == topicName
+		if q.Version >= 13 {
+			known, unknown = t.TopicID == c.network.cluster.topicID, protocol.UnknownTopicID
+		}
+		known = known && c.network.cluster.topicKnown
 		for i := range t.Partitions {
 			rp := &rt.Partitions[i]
 			*rp = kmsg.NewProduceResponseTopicPartition()
 			rp.Partition, rp.BaseOffset, rp.LogAppendTime, rp.LogStartOffset = t.Partitions[i].Partition, -1, -1, -1
 			if !known || int(rp.Partition) >= partitionCount {
-				rp.ErrorCode = int16(protocol.UnknownTopicOrPartition)
+				rp.ErrorCode = int16(unknown)
 				continue
 			}
 			a.open++

@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/troupe-kafka/troupe/messages"
@@ -29,8 +30,14 @@ func (w *world) check() {
 		w.checkAnswer(r)
 		found := places[r.value]
 		w.checkLog(r, found)
-		if r.delivery.Status != messages.Persisted || len(found) != 1 || r.answers == 0 {
+		if r.delivery.Status != messages.Persisted || len(found) == 0 || r.answers == 0 {
 			continue
+		}
+		if len(found) > 1 {
+			// Unnumbered and sent again: one of them is what was acknowledged.
+			if i := slices.IndexFunc(found, func(p place) bool { return p.offset == r.delivery.Offset }); i >= 0 {
+				found = found[i:]
+			}
 		}
 		l := &last[0][found[0].partition]
 		if r.task == callerBlocking {
@@ -58,6 +65,10 @@ type place struct {
 func (w *world) places() map[string][]place {
 	all := make(map[string][]place, len(w.load.records))
 	for _, p := range w.cluster.partitions {
+		for i, e := range p.before {
+			// The topic's last life: before everything, at offsets of its own.
+			all[e.value] = append(all[e.value], place{p.id, int64(i - len(p.before))})
+		}
 		for offset, e := range p.log {
 			all[e.value] = append(all[e.value], place{p.id, int64(offset)})
 		}
@@ -115,10 +126,16 @@ func (w *world) checkAnswer(r *produced) {
 		w.violation("record %d for partition %d, which is none, was answered %v", r.tag, r.partition, d.Status)
 	}
 	w.outcomes[d.Status]++
+	if w.abrupt {
+		return // whatever was under way ended with the producer
+	}
 	took := r.answered.Sub(r.at)
 	limit := w.deliveryTimeout + deadlineSlack
 	if r.parked || r.partition >= partitionCount {
 		limit += w.topicWait + deadlineSlack
+	}
+	if w.faults.count[TopicRecreated] > 0 {
+		limit += w.deliveryTimeout // records that go to the new topic begin again
 	}
 	if took > limit {
 		w.violation("record %d was answered after %v, limit %v (%v)", r.tag, took, limit, d.Err)
@@ -144,7 +161,7 @@ func (w *world) checkLog(r *produced, found []place) {
 	if r.answers == 0 {
 		return
 	}
-	if len(found) > 1 {
+	if len(found) > 1 && w.numbered {
 		w.violation("record %d stands %d times in the log (%v, answered %v: %v)", r.tag, len(found), found, d.Status, d.Err)
 	}
 	switch d.Status {
@@ -153,9 +170,15 @@ func (w *world) checkLog(r *produced, found []place) {
 			w.violation("record %d was acknowledged at %d/%d and is in no log", r.tag, d.Partition, d.Offset)
 			return
 		}
-		if at := found[0]; at.partition != d.Partition || (d.Offset >= 0 && at.offset != d.Offset) {
-			w.violation("record %d was acknowledged at %d/%d and stands at %d/%d", r.tag, d.Partition, d.Offset, at.partition, at.offset)
+		for _, at := range found {
+			if at.offset < 0 {
+				at.offset += int64(len(w.cluster.partitions[at.partition].before))
+			}
+			if at.partition == d.Partition && (d.Offset < 0 || at.offset == d.Offset) {
+				return
+			}
 		}
+		w.violation("record %d was acknowledged at %d/%d and stands at %v", r.tag, d.Partition, d.Offset, found)
 	case messages.NotPersisted:
 		if len(found) > 0 {
 			w.violation("record %d was answered not persisted (%v) and stands at %d/%d", r.tag, d.Err, found[0].partition, found[0].offset)

@@ -49,6 +49,7 @@ type modelPartition struct {
 	leadership
 	id        int32
 	log       []entry
+	before    []entry // the log of the topic's last life
 	producers map[int64]*producerState
 	isolated  bool
 	waiting   []func() // for the end of the isolation
@@ -83,6 +84,9 @@ type sequenceKey struct {
 	first    int32
 }
 
+// topicIDs is the first version of Produce that names topics by their id.
+const topicIDs = 13
+
 // remembered is how many batches of a producer a broker recognises.
 const remembered = 5
 
@@ -90,6 +94,9 @@ func newCluster(s *Scheduler, f *faults, trace *Trace) *Cluster {
 	c := &Cluster{scheduler: s, faults: f, trace: trace, producerID: 4000}
 	c.topicID = [16]byte{1, 2, 3, byte(partitionCount)}
 	newest := int16(3 + f.random.IntN(11))
+	if f.random.IntN(2) == 0 {
+		newest = topicIDs
+	}
 	ancient := f.random.IntN(8) == 0
 	for i := range brokerCount {
 		b := &modelBroker{id: int32(i + 1), address: fmt.Sprintf("broker-%d:9092", i+1), up: true, newest: newest, ancient: ancient}
@@ -196,6 +203,19 @@ func (c *Cluster) isolate(p *modelPartition, d time.Duration) {
 			fn()
 		}
 	})
+}
+
+// recreate deletes the topic and creates it again after d, with another id and
+// empty logs. Nothing of the producers is remembered.
+func (c *Cluster) recreate(d time.Duration) {
+	c.topicKnown = false
+	c.topicID[0]++
+	c.trace.note("cluster", "recreate")
+	for _, p := range c.partitions {
+		p.before, p.log = append(p.before, p.log...), nil
+		p.producers, p.seen = make(map[int64]*producerState), make(map[sequenceKey]uint32)
+	}
+	c.scheduler.clock.after(d, func() { c.topicKnown = true })
 }
 
 // down takes a broker away for d. Its partitions get other leaders, or wait.

@@ -18,6 +18,8 @@
 //   - three brokers with leaders that move, each with its own idea of who leads;
 //     stale metadata, brokers that are down, leaders cut off from their
 //     followers, whose appends are lost, slow brokers, brokers that never answer
+//   - a topic that is deleted and created again
+//   - actors that panic, and producers that are ended in the middle of it all
 //   - the rules of the idempotent producer as a broker applies them: epoch, base
 //     sequence, recognition of the last five batches
 //   - Produce 3 to 13 and what belongs to them, through kmsg, which is written by
@@ -28,13 +30,20 @@
 //   - replicas that lag or diverge: a record is in the one log of its partition
 //     or it is not, and a follower that becomes leader knows all of it
 //   - brokers that forget their producers, truncation of what was acknowledged
-//   - topics that are deleted and created again, partitions that are added
+//   - sends that change acks or codec from one record to the next, acks 0, Flush
+//     and Send, which are tested elsewhere
+//   - partitions that are added
 //   - the memory model: turns run one after the other. What two processors can do
 //     to each other is for the race detector and the tests against real brokers
 //   - TLS, SASL, and real sockets
 //
+// TestSeeds prints the command that replays a seed with a violation; its events
+// then stand in a file, one line of JSON each:
+//
+//	go test ./tests/sim -run 'TestSeed$' -seed=7 -events=file.jsonl -runtimelog=log.txt
+//
 // The files: scheduler.go, clock.go and parking.go are the seams; network.go the
 // transport; cluster.go and broker.go the model of Kafka; faults.go what goes
-// wrong; workload.go who produces what; checker.go what must hold; world.go puts
-// a run together.
+// wrong; workload.go who produces what; checker.go what must hold; trace.go the hash;
+// world.go puts a run together.
 package sim

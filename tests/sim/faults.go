@@ -37,6 +37,7 @@ const (
 	Throttled                      // throttle time in the answer
 	MetadataFails                  // a metadata request is cut
 	NoProducerIDYet                // COORDINATOR_LOAD_IN_PROGRESS
+	TopicRecreated                 // the topic is deleted and created again
 	ActorCrash                     // an actor panics instead of handling a message
 	Faults                         // how many kinds there are
 )
@@ -45,7 +46,7 @@ var faultNames = [Faults]string{
 	"cut-before-append", "cut-after-append", "cut-any-time", "write-fails", "slow-write", "slow-answer", "black-hole", "dial-refused",
 	"dial-hangs", "broker-down", "leader-moves", "leader-isolated", "leader-lost", "stale-view", "timed-out-after-append", "too-few-replicas",
 	"too-few-after-append", "moved-after-append", "storage-error", "corrupt-on-arrival", "unknown-error", "throttled", "metadata-fails",
-	"no-producer-id-yet", "actor-crash",
+	"no-producer-id-yet", "topic-recreated", "actor-crash",
 }
 
 // String returns the kind's name.
@@ -111,6 +112,14 @@ func (f *faults) run(s *Scheduler, cluster *Cluster, network *Network) {
 		{LeaderLost, 4 * time.Second, func() {
 			cluster.loseLeader(cluster.anyPartition(f.random), f.between(20*time.Millisecond, 1500*time.Millisecond))
 		}},
+	}
+	if f.rate[TopicRecreated] > 0 && cluster.brokers[0].newest >= topicIDs && f.random.IntN(3) == 0 {
+		// Once in a run at most: it is rare, and ends everything else. Without
+		// topic ids in Produce requests nobody can tell the two topics apart.
+		s.clock.after(f.between(0, time.Duration(f.heal)), func() {
+			f.count[TopicRecreated]++
+			cluster.recreate(f.between(0, 1500*time.Millisecond))
+		})
 	}
 	for _, e := range events {
 		if f.rate[e.kind] == 0 {

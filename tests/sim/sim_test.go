@@ -85,6 +85,10 @@ func TestSeeds(t *testing.T) {
 	}
 	var kinds []string
 	for k, c := range faults {
+		if c == 0 && n >= 200 {
+			// What never happens is not tested.
+			t.Errorf("no seed had the fault %v", Fault(k))
+		}
 		kinds = append(kinds, fmt.Sprintf("%v %d", Fault(k), c))
 	}
 	fmt.Printf("sim: %d seeds, %d records (%d persisted, %d possibly, %d not; %d refusals), %d turns, faults: %s; %d violations, %.1f seeds/s\n",
