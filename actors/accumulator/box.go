@@ -224,7 +224,10 @@ func (b *Box) Class() messages.Class {
 // Take implements messages.Taker.
 func (b *Box) Take(r messages.TakeRequest) (messages.Batch, messages.TakeStatus) {
 	b.mu.Lock()
+	held := true
+	defer b.letGo(&held)
 	a, status := b.state.take(r)
+	held = false
 	b.unlock(seams.Never)
 	if a == nil {
 		return nil, status
@@ -244,22 +247,38 @@ func (b *Box) settle(a *attempt, r messages.Result) {
 // step is the accumulator's turn.
 func (b *Box) step() {
 	b.mu.Lock()
+	held := true
+	defer b.letGo(&held)
 	now := b.settings.Clock.Now()
 	if b.timing <= now {
 		b.timing = seams.Never
 	}
 	b.state.step(now)
 	b.state.review(now)
-	b.unlock(b.state.nextDeadline(now))
+	at := b.state.nextDeadline(now)
+	held = false
+	b.unlock(at)
+}
+
+// letGo is deferred by whoever decides under the lock. A bug that panics there
+// must not take the lock with it: the next incarnation needs it.
+func (b *Box) letGo(held *bool) {
+	if *held {
+		b.mu.Unlock()
+	}
 }
 
 // assign tells the state who leads the partition.
 func (b *Box) assign(l messages.AssignLeader) {
 	b.mu.Lock()
+	held := true
+	defer b.letGo(&held)
 	now := b.settings.Clock.Now()
 	b.state.assign(l, now)
 	b.state.review(now)
-	b.unlock(b.state.nextDeadline(now))
+	at := b.state.nextDeadline(now)
+	held = false
+	b.unlock(at)
 }
 
 // adopt makes a new incarnation of the actor go on where the last one was.
@@ -267,6 +286,8 @@ func (b *Box) assign(l messages.AssignLeader) {
 // should have followed from it.
 func (b *Box) adopt() {
 	b.mu.Lock()
+	held := true
+	defer b.letGo(&held)
 	now := b.settings.Clock.Now()
 	b.state.announced = false
 	b.timing = seams.Never
@@ -280,7 +301,9 @@ func (b *Box) adopt() {
 	}
 	b.state.step(now)
 	b.state.review(now)
-	b.unlock(b.state.nextDeadline(now))
+	at := b.state.nextDeadline(now)
+	held = false
+	b.unlock(at)
 }
 
 // unlock releases the lock and then does what the state left to do: effects

@@ -31,10 +31,12 @@ func (s *State) expireUnsent(b *batch, now seams.Instant) {
 	b.cutAnswered()
 }
 
-// endedRecords lists the unanswered records of b whose own time is over.
-func (s *State) endedRecords(b *batch, now seams.Instant) (gone []int32, causes []error) {
+// endedRecords lists the unanswered records of b whose own time is over. Causes
+// are shared by pointer: the user's need not be comparable.
+func (s *State) endedRecords(b *batch, now seams.Instant) (gone []int32, causes []*error) {
 	limit := now.Add(-s.deliveryTimeout)
 	if b.oldestAdmission() <= limit {
+		timeout := fmt.Errorf("%w after %v", messages.ErrDeliveryTimeout, s.deliveryTimeout)
 		for n, run := range b.side.stamps {
 			if run.admitted > limit {
 				break
@@ -46,7 +48,7 @@ func (s *State) endedRecords(b *batch, now seams.Instant) (gone []int32, causes 
 			for i := run.first; i < end; i++ {
 				if !b.isAnswered(i) {
 					gone = append(gone, i)
-					causes = append(causes, fmt.Errorf("%w after %v", messages.ErrDeliveryTimeout, s.deliveryTimeout))
+					causes = append(causes, &timeout)
 				}
 			}
 		}
@@ -55,6 +57,7 @@ func (s *State) endedRecords(b *batch, now seams.Instant) (gone []int32, causes 
 		if run.ctx == nil || run.ctx.Err() == nil {
 			continue
 		}
+		cause := context.Cause(run.ctx)
 		end := b.count
 		if n+1 < len(b.side.contexts) {
 			end = b.side.contexts[n+1].first
@@ -62,7 +65,7 @@ func (s *State) endedRecords(b *batch, now seams.Instant) (gone []int32, causes 
 		for i := run.first; i < end; i++ {
 			if !b.isAnswered(i) && !contains(gone, i) {
 				gone = append(gone, i)
-				causes = append(causes, context.Cause(run.ctx))
+				causes = append(causes, &cause)
 			}
 		}
 	}

@@ -16,7 +16,7 @@ import (
 
 var (
 	randomSeed  = flag.Uint64("seed", 0, "replay one seed of TestRandomSteps")
-	randomSeeds = flag.Int("seeds", 60, "how many seeds TestRandomSteps tries")
+	randomSeeds = flag.Int("seeds", 150, "how many seeds TestRandomSteps tries")
 	randomSteps = flag.Int("steps", 1500, "how many steps each seed takes")
 )
 

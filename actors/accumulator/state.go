@@ -237,14 +237,14 @@ func (s *State) compress(b *batch) {
 }
 
 // answerSome answers records ahead of their batch, one answer per cause.
-func (s *State) answerSome(b *batch, indices []int32, causes []error, status messages.Status) {
+func (s *State) answerSome(b *batch, indices []int32, causes []*error, status messages.Status) {
 	for at := 0; at < len(indices); {
 		end := at + 1
 		for end < len(indices) && causes[end] == causes[at] {
 			end++
 		}
 		only := indices[at:end]
-		s.fx.answers = append(s.fx.answers, answer{batch: b, side: b.side, only: only, delivery: s.failure(b, causes[at], status)})
+		s.fx.answers = append(s.fx.answers, answer{batch: b, side: b.side, only: only, delivery: s.failure(b, *causes[at], status)})
 		for _, i := range only {
 			b.markAnswered(i)
 		}
@@ -291,7 +291,9 @@ func (s *State) step(now seams.Instant) {
 	for i := range s.results {
 		r := s.results[i]
 		s.results[i] = result{}
-		s.settle(r.attempt, r.Result)
+		if r.attempt != nil { // nil: an earlier incarnation crashed after it
+			s.settle(r.attempt, r.Result)
+		}
 	}
 	s.results = s.results[:0]
 	s.sweep(now)

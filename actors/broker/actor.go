@@ -103,9 +103,11 @@ func (b *broker) Receive(c actor.Context) {
 	case *messages.ResponseReceived:
 		b.responseReceived(c, m, now)
 	case *written:
-		b.state.remove(&b.state.lanes[m.request.lane], m.request)
-		b.state.settleRest(m.request, nil, true, now)
-		m.request.drop()
+		if b.state.remove(&b.state.lanes[m.request.lane], m.request) {
+			// Else its lane was given up meanwhile, and it was settled with it.
+			b.state.settleRest(m.request, nil, true, now)
+			m.request.drop()
+		}
 		m.request.drop()
 	case *messages.ConnectionUp:
 		b.connectionUp(c, m, now)

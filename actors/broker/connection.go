@@ -28,6 +28,7 @@ type connection struct {
 	link     *link
 	asked    int16 // ApiVersions version of the handshake
 	up       bool
+	patience seams.Timer // with the handshake
 	// ended is common to all incarnations. A restart that was decided before the
 	// connection was stopped arrives after, and would bring it back with nobody
 	// to stop it.
@@ -68,6 +69,7 @@ func (k *connection) Receive(c actor.Context) {
 		k.link.connection = k.settings.Transport.Dial(k.info.Address, k.link)
 	case *linkOpened:
 		if m.link == k.link {
+			k.limitHandshake()
 			k.askVersions(apiVersionsMax)
 		}
 	case *linkReceived:
@@ -89,7 +91,24 @@ func (k *connection) Receive(c actor.Context) {
 	}
 }
 
+// limitHandshake gives up a peer that accepts the connection and then says
+// nothing: a stopped process, or a proxy with nobody behind it.
+func (k *connection) limitHandshake() {
+	socket, limit := k.link.connection, k.settings.RequestTimeout
+	k.patience = k.settings.Clock.NewTimer(func() {
+		socket.Close(fmt.Errorf("%w: no answer to ApiVersions within %v", messages.ErrRequestTimeout, limit))
+	})
+	k.patience.Reset(k.settings.Clock.Now().Add(limit))
+}
+
+func (k *connection) stopPatience() {
+	if k.patience != nil {
+		k.patience.Stop()
+	}
+}
+
 func (k *connection) hangUp() {
+	k.stopPatience()
 	if k.link.connection != nil {
 		k.link.connection.Close(seams.ErrClosedLocally)
 	}
@@ -147,6 +166,7 @@ func (k *connection) handshake(c actor.Context, frame []byte) {
 		return
 	}
 	k.up = true
+	k.stopPatience()
 	k.link.up.Store(true)
 	c.Send(k.broker, &messages.ConnectionUp{Lane: k.lane, Generation: k.link.generation, Connection: k.link.connection, Versions: versions})
 }

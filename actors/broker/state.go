@@ -300,13 +300,15 @@ func (s *State) answered(l messages.Lane, correlation int32, now seams.Instant) 
 	return r, nil
 }
 
-func (s *State) remove(lane *laneState, r *request) {
+// remove takes a request out of the ledger, and reports whether it was in it.
+func (s *State) remove(lane *laneState, r *request) bool {
 	for i, f := range lane.inFlight {
 		if f == r {
 			lane.inFlight = append(lane.inFlight[:i], lane.inFlight[i+1:]...)
-			return
+			return true
 		}
 	}
+	return false
 }
 
 // settleAnswer gives each batch of a request its part of the answer. A batch
@@ -432,7 +434,7 @@ func (s *State) nextDeadline(now seams.Instant) seams.Instant {
 		lane := &s.lanes[l]
 		if len(lane.inFlight) > 0 {
 			at = min(at, lane.inFlight[0].deadline)
-		} else if lane.up {
+		} else if lane.up && !s.wants(messages.Lane(l)) {
 			at = min(at, lane.lastUsed.Add(s.connectionIdle))
 		}
 		if lane.throttled > now && s.wants(messages.Lane(l)) {

@@ -44,9 +44,6 @@ type parked struct {
 // parkRecord copies the record and queues it. The caller may have to wait for
 // room like everybody else.
 func (t *Topic) parkRecord(ctx context.Context, a *messages.Admission) error {
-	if p := t.err.Load(); p != nil {
-		return &messages.DeliveryError{Topic: t.name, Partition: -1, Broker: -1, Cause: *p}
-	}
 	r := t.router
 	need := len(a.Record.Key) + len(a.Record.Value)
 	for _, h := range a.Record.Headers {
@@ -72,6 +69,11 @@ func (t *Topic) parkRecord(ctx context.Context, a *messages.Admission) error {
 		if err := r.Refused(); err != nil {
 			t.mu.Unlock()
 			return err
+		}
+		if p := t.err.Load(); p != nil {
+			// Under the lock: whoever stores it answers what is parked by then.
+			t.mu.Unlock()
+			return &messages.DeliveryError{Topic: t.name, Partition: -1, Broker: -1, Cause: *p}
 		}
 		if chunk != nil {
 			t.chunks = append(t.chunks, chunk)

@@ -150,6 +150,9 @@ func TestKafkaJSSendMessages(t *testing.T) {
 		w := watch(cluster)
 		p := newProducer(t, cluster)
 		ctx := within(t, patience)
+		warm(t, p, "t", 0)
+		warm(t, p, "t", 1)
+		warm(t, p, "u", 0)
 		for _, n := range []int{3, 1, 4} {
 			batch := troupe.SendBatch{TopicMessages: []troupe.TopicMessages{
 				{Topic: "t", Messages: slices.Concat(msgs(0, make([]string, n)...), msgs(1, make([]string, n+1)...))},
@@ -163,7 +166,7 @@ func TestKafkaJSSendMessages(t *testing.T) {
 			topic     string
 			partition int32
 			first     []int32
-		}{{"t", 0, []int32{0, 3, 4}}, {"t", 1, []int32{0, 4, 6}}, {"u", 0, []int32{0, 5, 8}}} {
+		}{{"t", 0, []int32{0, 1, 4, 5}}, {"t", 1, []int32{0, 1, 5, 7}}, {"u", 0, []int32{0, 1, 6, 9}}} {
 			var first []int32
 			for _, s := range w.of(c.topic, c.partition) {
 				first = append(first, s.batch.FirstSequence)
