@@ -71,7 +71,7 @@ func newStage(t *testing.T) *stage {
 		Dispatcher: s.queue, Sequences: noSequences{},
 	}
 	s.root = s.system.Root.Spawn(actor.PropsFromFunc(func(actor.Context) {}))
-	box, err := Spawn(s.system.Root, settings, s.budget, s.root, messages.AccumulatorSpec{Topic: "t", Partition: 3})
+	box, err := Spawn(s.system.Root, settings, s.budget, s.root, messages.AccumulatorSpec{Topic: "t", Partition: 3, After: messages.NoIdentity})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -474,3 +474,116 @@ func TestTimestampsDoNotAgeRecords(t *testing.T) {
 		t.Errorf("next deadline in %v", at.Sub(r.now))
 	}
 }
+
+// TestAppendAllThenTheTopicIsCreatedAgain goes through the box's other doors.
+func TestAppendAllThenTheTopicIsCreatedAgain(t *testing.T) {
+	s := newStage(t)
+	var answered atomic.Int32
+	records := make([]messages.Admission, 30)
+	for i := range records {
+		a := admission(fmt.Sprint("record ", i), func(messages.Delivery) { answered.Add(1) })
+		a.Record.Key, a.Record.Tag = []byte{byte(i)}, uint64(i)
+		a.Codec = codecs.Gzip
+		a.Bytes = protocol.RecordUpperBound(1, len(a.Record.Value), nil)
+		records[i] = *a
+	}
+	chunk := func() []*memory.Chunk {
+		c, err := s.budget.TryAcquire(s.box.Account(), memory.SmallChunkBytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return []*memory.Chunk{c}
+	}
+	chunks := []*memory.Chunk(nil)
+	if n, status := s.box.AppendAll(records, &chunks); n != 0 || status != messages.NeedsBatch {
+		t.Fatalf("took %d without a chunk, %v", n, status)
+	}
+	chunks = chunk()
+	if n, status := s.box.AppendAll(records, &chunks); n != len(records) || status != messages.Appended || len(chunks) != 0 {
+		t.Fatalf("took %d of %d, %v, %d chunks are left", n, len(records), status, len(chunks))
+	}
+	if s.box.BacklogBytes() == 0 || s.box.Unanswered() != len(records) || s.box.Retire(0) {
+		t.Errorf("backlog %d, unanswered %d", s.box.BacklogBytes(), s.box.Unanswered())
+	}
+	stranded, identity := s.box.Evacuate(messages.ErrUnknownPartition)
+	if len(stranded.Records) != len(records) || identity.Known() {
+		t.Fatalf("%d records are handed back, identity %v", len(stranded.Records), identity)
+	}
+	for i, r := range stranded.Records {
+		if string(r.Record.Value) != fmt.Sprint("record ", i) || r.Record.Tag != uint64(i) || r.Codec != codecs.Gzip || r.Callback == nil {
+			t.Fatalf("record %d is %+v", i, r)
+		}
+	}
+	s.budget.Release(stranded.Chunk)
+	eventually(t, "the budget has everything back", func() bool { return s.budget.Used() == 0 })
+	if answered.Load() != 0 || s.box.Unanswered() != 0 {
+		t.Errorf("%d are answered, %d not", answered.Load(), s.box.Unanswered())
+	}
+	if status := s.append("late", nil); status != messages.AppendClosed {
+		t.Errorf("status %v", status)
+	}
+}
+
+// TestCodecsRunElsewhere and may fail or panic: the batch goes out as it is.
+func TestCodecsRunElsewhere(t *testing.T) {
+	s := newStage(t)
+	leader := s.broker(func(m *messages.PartitionReady) {
+		b, _ := m.Taker.Take(s.request(1, m.Class))
+		if b == nil {
+			return
+		}
+		readWire(t, b.(*attempt), s.box.settings.Codecs)
+		r := okResult(0)
+		r.Now = s.box.settings.Clock.Now()
+		b.Settle(r)
+		b.WriteEnded()
+	})
+	s.lead(leader, 1, 1)
+	for _, id := range []codecs.ID{codecs.Gzip, codecs.Snappy, codecs.LZ4, codecs.Zstd} {
+		done := make(chan messages.Delivery, 1)
+		a := admission(fmt.Sprint(make([]byte, 500)), func(d messages.Delivery) { done <- d })
+		a.Codec = id
+		a.Bytes = protocol.RecordUpperBound(0, len(a.Record.Value), nil)
+		chunk, err := s.budget.TryAcquire(s.box.Account(), s.box.NeedBytes(a.Bytes))
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.Chunk = chunk
+		if status := s.box.Append(a); status != messages.Appended {
+			t.Fatal(status)
+		}
+		s.box.Urge()
+		select {
+		case d := <-done:
+			if d.Status != messages.Persisted {
+				t.Errorf("%v: %+v", id, d)
+			}
+		case <-time.After(5 * time.Second):
+			t.Fatalf("%v: no outcome", id)
+		}
+	}
+	for _, codec := range []codecs.Codec{failingCodec{}, panickingCodec{}} {
+		registry, err := s.box.settings.Codecs.With(codecs.Gzip, codec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := newRig(t, testConfig())
+		r.box.settings.Codecs = registry
+		a := admission(fmt.Sprint(make([]byte, 500)), nil)
+		a.Codec = codecs.Gzip
+		r.append(a)
+		p := r.s.open
+		r.s.sealOpen(r.now)
+		if packed, err := r.box.pack(p); packed != nil || err == nil {
+			t.Errorf("%T: %d bytes, %v", codec, len(packed), err)
+		}
+	}
+}
+
+type failingCodec struct{ codecs.Codec }
+
+func (failingCodec) Compress(dst, src []byte) ([]byte, error) { return nil, errors.New("broken") }
+
+type panickingCodec struct{ codecs.Codec }
+
+func (panickingCodec) Compress(dst, src []byte) ([]byte, error) { panic("a bug") }

@@ -128,8 +128,10 @@ func (b *broker) Receive(c actor.Context) {
 			if pid != nil && pid.Equal(m.Who) {
 				b.children[l] = nil
 				// Partitions that are ready will not say so again: whoever waits
-				// for the lane gets another connection, with its retries anew.
+				// for the lane gets another connection, with its retries anew,
+				// after a pause.
 				b.state.lanes[l].wanted = b.state.wants(messages.Lane(l))
+				b.state.lanes[l].paused = now.Add(b.Settings.Retry.MaxRetryTime)
 			}
 		}
 	case *actor.Restarting, *actor.Stopping:
@@ -166,7 +168,7 @@ func (b *broker) pump(c actor.Context, now seams.Instant) {
 		b.state.lanes[messages.LaneControl].connection.Write([][]byte{frame}, r)
 	}
 	for l := range b.children {
-		if b.state.lanes[l].wanted && b.children[l] == nil && !b.state.closed {
+		if lane := &b.state.lanes[l]; lane.wanted && now >= lane.paused && b.children[l] == nil && !b.state.closed {
 			b.spawnConnection(c, messages.Lane(l))
 		}
 	}

@@ -314,7 +314,7 @@ func TestWrongCorrelationEndsTheConnection(t *testing.T) {
 	c := th.connect()
 	correlation, k := readRequest(t, receive(t, "a request", c.frames))
 	c.events.Received(responseFrame(correlation+1, produceAnswer(k, 0)))
-	receive(t, "the end of the connection", c.closed)
+	_ = receive(t, "the end of the connection", c.closed)
 	if r := th.outcome(b); !errors.Is(r.Err, messages.ErrConnectionLost) || !r.Sent {
 		t.Errorf("%+v", r)
 	}
@@ -327,7 +327,7 @@ func TestUnreadableAnswerEndsTheConnection(t *testing.T) {
 	c := th.connect()
 	correlation, k := readRequest(t, receive(t, "a request", c.frames))
 	c.events.Received(append(responseFrame(correlation, produceAnswer(k, 0)), 1, 2, 3))
-	receive(t, "the end of the connection", c.closed)
+	_ = receive(t, "the end of the connection", c.closed)
 	if r := th.outcome(b); r.Err == nil || !r.Sent {
 		t.Errorf("%+v", r)
 	}
@@ -361,7 +361,7 @@ func TestIdleConnectionCloses(t *testing.T) {
 		th.clock.advance(time.Minute)
 		time.Sleep(2 * time.Millisecond)
 	}
-	receive(t, "the end of the connection", c.closed)
+	_ = receive(t, "the end of the connection", c.closed)
 	next := newBatch(100)
 	a.mu.Lock()
 	a.batches = append(a.batches, next)
@@ -408,7 +408,7 @@ func TestWrittenAfterTheLoss(t *testing.T) {
 	if res := th.outcome(b); !errors.Is(res.Err, messages.ErrConnectionLost) {
 		t.Errorf("%+v", res)
 	}
-	receive(t, "the end of the connection", c.closed)
+	_ = receive(t, "the end of the connection", c.closed)
 	r.Written(nil, true)
 	// One more turn of the broker, so that it has handled the message before.
 	th.control(kmsg.NewPtrMetadataRequest())
@@ -484,13 +484,20 @@ func TestControl(t *testing.T) {
 }
 
 // TestRetriesUsedUp: partitions that are ready do not say so again; whoever
-// waits gets another connection.
+// waits gets another connection, though not without a pause.
 func TestRetriesUsedUp(t *testing.T) {
 	th := newTheatre(t, stop)
 	b := newBatch(100)
 	th.ready(newTaker("a", 0, b))
 	for range 3 {
 		receive(t, "a dial", th.transport.dials).Close(errors.New("refused"))
+		time.Sleep(20 * time.Millisecond)
+		th.ready(newTaker("b", 0)) // somebody else wants the lane too
+		time.Sleep(5 * time.Millisecond)
+		if len(th.transport.dials) > 0 {
+			t.Fatal("dialled again at once")
+		}
+		th.clock.advance(time.Second)
 	}
 	c := th.connect()
 	correlation, k := readRequest(t, receive(t, "a request", c.frames))
@@ -548,7 +555,7 @@ func TestStopSettles(t *testing.T) {
 	if r, ok := b.outcome(t); !ok || !errors.Is(r.Err, seams.ErrClosedLocally) || !r.Sent {
 		t.Errorf("%v %+v", ok, r)
 	}
-	receive(t, "the end of the connection", c.closed)
+	_ = receive(t, "the end of the connection", c.closed)
 }
 
 // FuzzHandshake: any answer ends in a connection that is up or closed, or in one

@@ -88,8 +88,14 @@ func (c *manualClock) advance(d time.Duration) {
 
 func (t *manualTimer) Reset(at seams.Instant) {
 	t.clock.mu.Lock()
-	t.at = at
+	due := at <= t.clock.now
+	if t.at = at; due {
+		t.at = seams.Never
+	}
 	t.clock.mu.Unlock()
+	if due {
+		go t.fire()
+	}
 }
 
 func (t *manualTimer) Stop() { t.Reset(seams.Never) }

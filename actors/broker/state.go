@@ -26,7 +26,8 @@ type config struct {
 
 // laneState is one connection of the broker, or the place of one.
 type laneState struct {
-	wanted      bool // a child exists or is to be spawned
+	wanted      bool          // a child exists or is to be spawned
+	paused      seams.Instant // no child before: the last one's retries are used up
 	up          bool
 	generation  int
 	connection  seams.Connection
@@ -436,6 +437,9 @@ func (s *State) nextDeadline(now seams.Instant) seams.Instant {
 			at = min(at, lane.inFlight[0].deadline)
 		} else if lane.up && !s.wants(messages.Lane(l)) {
 			at = min(at, lane.lastUsed.Add(s.connectionIdle))
+		}
+		if lane.paused > now && lane.wanted {
+			at = min(at, lane.paused)
 		}
 		if lane.throttled > now && s.wants(messages.Lane(l)) {
 			at = min(at, lane.throttled)

@@ -38,6 +38,8 @@ type config struct {
 type trackedTopic struct {
 	info      messages.TopicInfo
 	known     bool
+	id        [16]byte // as published
+	seenID    [16]byte // the last that was not zero
 	missing   int
 	missingBy int32
 	stale     map[int32]int // partition → older epochs in a row
@@ -257,11 +259,14 @@ func (s *State) mergeTopic(name string, t *trackedTopic, answer *kmsg.MetadataRe
 		return false
 	}
 	t.missing = 0
-	recreated := t.known && t.info.ID != answer.TopicID
+	recreated := t.takeID(answer.TopicID)
 	old := t.info
-	info := messages.TopicInfo{Name: name, ID: answer.TopicID}
+	info := messages.TopicInfo{Name: name, ID: t.id}
 	settled := true
 	for _, p := range answer.Partitions {
+		if p.Partition < 0 {
+			continue
+		}
 		next := messages.PartitionInfo{
 			Partition: partitioners.Partition{ID: p.Partition, Leader: p.Leader, Replicas: p.Replicas, ISR: p.ISR}, LeaderEpoch: p.LeaderEpoch,
 		}
@@ -290,6 +295,21 @@ func (s *State) mergeTopic(name string, t *trackedTopic, answer *kmsg.MetadataRe
 	}
 	t.info, t.known = info, info.Err == nil
 	return settled
+}
+
+// takeID reports whether an answer's topic is another than the one before. While
+// a cluster is upgraded, some brokers know ids and some do not, which makes it
+// no other topic: what was published first stays.
+func (t *trackedTopic) takeID(id [16]byte) (recreated bool) {
+	none := [16]byte{}
+	recreated = t.known && id != none && t.seenID != none && id != t.seenID
+	if recreated || !t.known {
+		t.id = id
+	}
+	if id != none {
+		t.seenID = id
+	}
+	return recreated
 }
 
 // ledByPresent reports whether every leader is among the brokers. One that is

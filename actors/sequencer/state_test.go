@@ -1,0 +1,236 @@
+package sequencer
+
+import (
+	"errors"
+	"math"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/troupe-kafka/troupe/messages"
+	"github.com/troupe-kafka/troupe/protocol"
+	"github.com/troupe-kafka/troupe/seams"
+)
+
+const start = seams.Instant(time.Hour)
+
+func newSequencer() *State {
+	return newState(config{
+		timeout: 40 * time.Second, random: rand.New(rand.NewPCG(1, 1)),
+		retry: messages.RetryPolicy{InitialRetryTime: 100 * time.Millisecond, MaxRetryTime: time.Second, Multiplier: 2, Retries: -1},
+	})
+}
+
+func granted(id int64, epoch int16) *kmsg.InitProducerIDResponse {
+	r := kmsg.NewPtrInitProducerIDResponse()
+	r.ProducerID, r.ProducerEpoch = id, epoch
+	return r
+}
+
+func refused(code protocol.ErrorCode) *kmsg.InitProducerIDResponse {
+	r := kmsg.NewPtrInitProducerIDResponse()
+	r.ErrorCode = int16(code)
+	return r
+}
+
+func TestOneRequest(t *testing.T) {
+	s := newSequencer()
+	if s.step(start) != nil || s.nextDeadline() != seams.Never {
+		t.Fatal("an id is asked for before anybody needs one")
+	}
+	for range 3 {
+		if s.need(start) {
+			t.Fatal("an identity from nowhere")
+		}
+	}
+	r := s.step(start)
+	if r == nil || r.Broker != messages.AnyBroker {
+		t.Fatalf("%+v", r)
+	}
+	k := r.Request.(*kmsg.InitProducerIDRequest)
+	if k.TransactionalID != nil || k.ProducerID != -1 || k.ProducerEpoch != -1 {
+		t.Errorf("%+v", k)
+	}
+	if s.need(start); s.step(start.Add(time.Second)) != nil {
+		t.Error("two requests in flight")
+	}
+	if s.answered(&messages.ControlResponse{Ticket: r.Ticket + 1, Response: granted(1, 0)}, start) {
+		t.Error("an answer to another request is taken in")
+	}
+	if !s.answered(&messages.ControlResponse{Ticket: r.Ticket, Response: granted(42, 3)}, start) || s.identity != (messages.Identity{ProducerID: 42, Epoch: 3}) {
+		t.Errorf("%+v", s.identity)
+	}
+	if s.answered(&messages.ControlResponse{Ticket: r.Ticket, Response: granted(1, 0)}, start) || s.identity.ProducerID != 42 {
+		t.Error("answered twice")
+	}
+	if !s.need(start) || s.step(start.Add(time.Hour)) != nil || s.nextDeadline() != seams.Never {
+		t.Error("a known identity is asked for again")
+	}
+}
+
+func TestBumpIsLocal(t *testing.T) {
+	s := newSequencer()
+	s.identity = messages.Identity{ProducerID: 42, Epoch: 3}
+	old := s.identity
+	if !s.bump(old, start) || s.identity != (messages.Identity{ProducerID: 42, Epoch: 4}) || s.step(start) != nil {
+		t.Errorf("%+v", s.identity)
+	}
+	// Somebody else was first.
+	if !s.bump(old, start) || s.identity.Epoch != 4 {
+		t.Errorf("bumped twice for one: %+v", s.identity)
+	}
+	if !s.bump(messages.Identity{ProducerID: 41, Epoch: 4}, start) || s.identity.Epoch != 4 {
+		t.Errorf("bumped for another id: %+v", s.identity)
+	}
+}
+
+func TestEpochsUsedUp(t *testing.T) {
+	s := newSequencer()
+	s.identity = messages.Identity{ProducerID: 42, Epoch: math.MaxInt16}
+	if s.bump(s.identity, start) {
+		t.Error("published an identity that is used up")
+	}
+	if s.bump(messages.Identity{ProducerID: 42, Epoch: math.MaxInt16}, start) {
+		t.Error("published nothing")
+	}
+	r := s.step(start)
+	if r == nil || !s.answered(&messages.ControlResponse{Ticket: r.Ticket, Response: granted(43, 0)}, start) || s.identity != (messages.Identity{ProducerID: 43}) {
+		t.Errorf("%+v", s.identity)
+	}
+	if !s.bump(messages.Identity{ProducerID: 42, Epoch: math.MaxInt16}, start) || s.identity != (messages.Identity{ProducerID: 43}) {
+		t.Errorf("a late bump of the old id moved the new one: %+v", s.identity)
+	}
+}
+
+func TestRetriesBackOff(t *testing.T) {
+	s := newSequencer()
+	s.need(start)
+	now := start
+	for i, want := range []time.Duration{0, 100, 200, 400, 800, 1000, 1000} {
+		if got := s.nextDeadline().Sub(now); got != want*time.Millisecond {
+			t.Fatalf("try %d after %v", i, got)
+		}
+		now = s.nextDeadline()
+		r := s.step(now)
+		if r == nil {
+			t.Fatalf("try %d is not made", i)
+		}
+		m := &messages.ControlResponse{Ticket: r.Ticket, Err: messages.ErrConnectionLost}
+		switch i % 3 {
+		case 1:
+			m.Err, m.Response = nil, refused(protocol.CoordinatorLoadInProgress)
+		case 2:
+			m.Err, m.Response = nil, kmsg.NewPtrMetadataResponse()
+		}
+		if s.answered(m, now) || s.fatal != nil {
+			t.Fatalf("try %d: fatal %v", i, s.fatal)
+		}
+	}
+	now = s.nextDeadline()
+	r := s.step(now)
+	s.answered(&messages.ControlResponse{Ticket: r.Ticket, Response: granted(1, 0)}, now)
+	if s.failures != 0 {
+		t.Error("a success does not end the waits")
+	}
+}
+
+func TestSilenceCountsAsFailure(t *testing.T) {
+	s := newSequencer()
+	s.need(start)
+	first := s.step(start)
+	late := start.Add(40 * time.Second)
+	if s.nextDeadline() != late || s.step(late) != nil {
+		t.Fatal("the deadline is not kept")
+	}
+	if s.answered(&messages.ControlResponse{Ticket: first.Ticket, Response: granted(1, 0)}, late) {
+		t.Error("a late answer is taken in")
+	}
+	second := s.step(s.nextDeadline())
+	if second == nil || second.Ticket == first.Ticket {
+		t.Fatalf("%+v", second)
+	}
+}
+
+func TestFatal(t *testing.T) {
+	for _, code := range []protocol.ErrorCode{protocol.ClusterAuthorizationFailed, protocol.UnsupportedVersion} {
+		s := newSequencer()
+		s.need(start)
+		r := s.step(start)
+		if s.answered(&messages.ControlResponse{Ticket: r.Ticket, Response: refused(code)}, start) || !errors.Is(s.fatal, code) {
+			t.Errorf("%v: fatal %v", code, s.fatal)
+		}
+		s.need(start)
+		if s.step(start.Add(time.Hour)) != nil || s.nextDeadline() != seams.Never {
+			t.Errorf("%v: asked again", code)
+		}
+	}
+}
+
+// TestNeverTwice: whatever order needs, bumps and answers come in, an identity
+// that was published once is not published again after another.
+func TestNeverTwice(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 3))
+	for range 300 {
+		s := newSequencer()
+		now := start
+		seen := make(map[messages.Identity]bool)
+		last, id := messages.NoIdentity, int64(0)
+		published := func(is bool) {
+			if is && s.identity != last {
+				if seen[s.identity] || !s.identity.Known() {
+					t.Fatalf("%+v is published again", s.identity)
+				}
+				seen[s.identity], last = true, s.identity
+			}
+		}
+		var r *messages.ControlRequest
+		for range 60 {
+			switch random.IntN(5) {
+			case 0:
+				published(s.need(now))
+			case 1, 2:
+				after := last
+				if random.IntN(3) == 0 && last.Known() {
+					after.Epoch -= int16(min(int(last.Epoch), random.IntN(3)))
+				}
+				if last.Known() {
+					published(s.bump(after, now))
+				}
+				if random.IntN(10) == 0 && s.identity.Known() && s.identity.Epoch < math.MaxInt16-9 {
+					s.identity.Epoch = math.MaxInt16 - 1
+					last = s.identity
+					seen[last] = true
+				}
+			case 3:
+				now = now.Add(time.Duration(random.IntN(int(time.Minute))))
+				if next := s.step(now); next != nil {
+					r = next
+				}
+			case 4:
+				if r != nil {
+					id++
+					published(s.answered(&messages.ControlResponse{Ticket: r.Ticket, Response: granted(id, 0)}, now))
+				}
+			}
+		}
+	}
+}
+
+func TestLedger(t *testing.T) {
+	l := NewLedger()
+	if _, ok := l.Recall("t", [16]byte{1}, 0); ok {
+		t.Error("something from nothing")
+	}
+	kept := messages.LastSequence{Identity: messages.Identity{ProducerID: 7, Epoch: 1}, Next: 99, Gap: true}
+	l.Keep("t", [16]byte{1}, 0, kept)
+	if got, ok := l.Recall("t", [16]byte{1}, 0); !ok || got != kept {
+		t.Errorf("%+v", got)
+	}
+	for _, other := range []place{{"u", [16]byte{1}, 0}, {"t", [16]byte{2}, 0}, {"t", [16]byte{1}, 1}} {
+		if _, ok := l.Recall(other.topic, other.id, other.partition); ok {
+			t.Errorf("%+v is taken for another", other)
+		}
+	}
+}
