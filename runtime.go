@@ -32,7 +32,7 @@ type (
 	Partition = messages.Partition
 	// Delivery is the one outcome of one record.
 	Delivery = messages.Delivery
-	// Callback receives outcomes, in order within a partition.
+	// Callback receives outcomes, one at a time within a partition.
 	Callback = messages.Callback
 	// Acks is how many replicas must have a record.
 	Acks = messages.Acks

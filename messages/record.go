@@ -147,8 +147,11 @@ type Delivery struct {
 }
 
 // Callback receives the outcome of a record. It runs in its partition's
-// completion lane: outcomes of one partition come one at a time and in order. A
-// callback that blocks or panics hurts its own partition only.
+// completion lane: outcomes of one partition come one at a time, in the order in
+// which they are known. That is the order of admission, unless a batch is sent
+// again while later ones in flight succeed: the log keeps the order then, the
+// callbacks need not. A callback that blocks or panics hurts its own partition
+// only.
 type Callback func(Delivery)
 
 // Produce asks the router for the delivery of one record. From an actor, send
