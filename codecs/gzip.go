@@ -41,19 +41,11 @@ func newGzip(level int) *gzipCodec {
 
 func (c *gzipCodec) Compress(dst, src []byte) ([]byte, error) {
 	e := c.encoders.Get().(*gzipEncoder)
-	e.out.b = dst
-	e.w.Reset(&e.out)
-	_, err := e.w.Write(src)
+	out, err := compressStream(e.w, &e.out, dst, src)
 	if err == nil {
-		err = e.w.Close()
+		c.encoders.Put(e)
 	}
-	out := e.out.b
-	e.out.b = nil // the pool must not keep the caller's buffer alive
-	if err != nil {
-		return dst, err // the encoder is in an unknown state: it is dropped
-	}
-	c.encoders.Put(e)
-	return out, nil
+	return out, err
 }
 
 func (c *gzipCodec) Decompress(dst, src []byte, limit int) ([]byte, error) {

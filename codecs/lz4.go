@@ -71,19 +71,11 @@ func newLZ4(level int) *lz4Codec {
 
 func (c *lz4Codec) Compress(dst, src []byte) ([]byte, error) {
 	e := c.encoders.Get().(*lz4Encoder)
-	e.out.b = dst
-	e.w.Reset(&e.out)
-	_, err := e.w.Write(src)
+	out, err := compressStream(e.w, &e.out, dst, src)
 	if err == nil {
-		err = e.w.Close()
+		c.encoders.Put(e)
 	}
-	out := e.out.b
-	e.out.b = nil // the pool must not keep the caller's buffer alive
-	if err != nil {
-		return dst, err // the encoder is in an unknown state: it is dropped
-	}
-	c.encoders.Put(e)
-	return out, nil
+	return out, err
 }
 
 func (c *lz4Codec) Decompress(dst, src []byte, limit int) ([]byte, error) {

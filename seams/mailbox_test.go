@@ -2,8 +2,6 @@ package seams
 
 import (
 	"fmt"
-	"os"
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -11,22 +9,12 @@ import (
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
+
+	"go.uber.org/goleak"
 )
 
 // TestMain wants every goroutine that a test started to have ended.
-func TestMain(m *testing.M) {
-	before := runtime.NumGoroutine()
-	code := m.Run()
-	for deadline := time.Now().Add(5 * time.Second); code == 0 && runtime.NumGoroutine() > before; {
-		if time.Now().After(deadline) {
-			buf := make([]byte, 1<<20)
-			fmt.Fprintf(os.Stderr, "goroutines are left:\n%s\n", buf[:runtime.Stack(buf, true)])
-			code = 1
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // slowDispatcher runs turns when the test says so.
 type slowDispatcher struct {

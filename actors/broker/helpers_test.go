@@ -2,10 +2,6 @@ package broker
 
 import (
 	"context"
-	"flag"
-	"fmt"
-	"os"
-	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -15,24 +11,22 @@ import (
 	"github.com/troupe-kafka/troupe/messages"
 	"github.com/troupe-kafka/troupe/protocol"
 	"github.com/troupe-kafka/troupe/seams"
+
+	"go.uber.org/goleak"
 )
 
 // TestMain wants every goroutine that a test started to have ended.
-func TestMain(m *testing.M) {
-	before := runtime.NumGoroutine()
-	code := m.Run()
-	if flag.Lookup("test.fuzz").Value.String() != "" {
-		os.Exit(code) // fuzzing keeps goroutines of its own
+func TestMain(m *testing.M) { goleak.VerifyTestMain(patient{m}) }
+
+// patient gives protoactor's dead letters the second after which the goroutine
+// of their throttle ends; each Find waits for about as long.
+type patient struct{ *testing.M }
+
+func (p patient) Run() int {
+	code := p.M.Run()
+	for tries := 0; tries < 4 && goleak.Find() != nil; tries++ {
 	}
-	for deadline := time.Now().Add(5 * time.Second); code == 0 && runtime.NumGoroutine() > before; {
-		if time.Now().After(deadline) {
-			buf := make([]byte, 1<<20)
-			fmt.Fprintf(os.Stderr, "goroutines are left:\n%s\n", buf[:runtime.Stack(buf, true)])
-			code = 1
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	os.Exit(code)
+	return code
 }
 
 // manualClock stands still until somebody advances it.
