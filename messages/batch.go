@@ -54,7 +54,7 @@ const (
 	// partition there.
 	TakeReclass
 	// TakeNeedsIdentity: keep the partition until an identity arrives, and ask
-	// for one. A newer one than Stale is needed; Stale may be unknown.
+	// for one.
 	TakeNeedsIdentity
 )
 

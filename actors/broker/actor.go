@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"errors"
 	"fmt"
 	"strconv"
 
@@ -265,14 +264,7 @@ func (b *broker) connectionUp(c actor.Context, m *messages.ConnectionUp, now sea
 func (b *broker) connectionLost(c actor.Context, m *messages.ConnectionLost, now seams.Instant) {
 	lost := b.state.connectionLost(m)
 	err := fmt.Errorf("%w: broker %d (%s): %w", messages.ErrConnectionLost, b.Info.ID, b.Info.Address, m.Reason)
-	for _, r := range lost {
-		if r.control != nil {
-			b.failControl(c, []*messages.ControlRequest{r.control}, err)
-		} else {
-			b.state.settleRest(r, err, !r.unwritten.Load(), now)
-		}
-		r.drop()
-	}
+	b.settleLost(c, lost, err, now)
 	if m.Lane == messages.LaneControl {
 		// Whoever asked has other brokers to ask.
 		b.failControl(c, b.state.failControl(now, true), err)
@@ -294,6 +286,18 @@ func (b *broker) connectionLost(c actor.Context, m *messages.ConnectionLost, now
 	c.Send(b.Root, &messages.RefreshMetadata{Reason: "connection lost"})
 	if !b.state.wants(m.Lane) {
 		b.stopConnection(c, m.Lane)
+	}
+}
+
+// settleLost ends requests that will not be answered.
+func (b *broker) settleLost(c actor.Context, lost []*request, err error, now seams.Instant) {
+	for _, r := range lost {
+		if r.control != nil {
+			b.failControl(c, []*messages.ControlRequest{r.control}, err)
+		} else {
+			b.state.settleRest(r, err, !r.unwritten.Load(), now)
+		}
+		r.drop()
 	}
 }
 
@@ -321,15 +325,8 @@ func (b *broker) moved(c actor.Context, m *messages.BrokerMoved, now seams.Insta
 		if b.children[l] == nil {
 			continue
 		}
-		err := errors.New("the broker has a new address")
-		for _, r := range b.state.connectionLost(&messages.ConnectionLost{Lane: messages.Lane(l), Generation: lane.generation, WasUp: lane.up}) {
-			if r.control != nil {
-				b.failControl(c, []*messages.ControlRequest{r.control}, err)
-			} else {
-				b.state.settleRest(r, fmt.Errorf("%w: %w", messages.ErrConnectionLost, err), !r.unwritten.Load(), now)
-			}
-			r.drop()
-		}
+		lost := b.state.connectionLost(&messages.ConnectionLost{Lane: messages.Lane(l), Generation: lane.generation, WasUp: lane.up})
+		b.settleLost(c, lost, fmt.Errorf("%w: broker %d has a new address", messages.ErrConnectionLost, b.Info.ID), now)
 		b.stopConnection(c, messages.Lane(l))
 		lane.wanted = b.state.wants(messages.Lane(l))
 	}
@@ -361,14 +358,7 @@ func (b *broker) stop(c actor.Context, now seams.Instant) {
 	err := fmt.Errorf("%w: %w", messages.ErrConnectionLost, seams.ErrClosedLocally)
 	for l := range b.state.lanes {
 		lane := &b.state.lanes[l]
-		for _, r := range lane.inFlight {
-			if r.control == nil {
-				b.state.settleRest(r, err, !r.unwritten.Load(), now)
-			} else {
-				b.failControl(c, []*messages.ControlRequest{r.control}, err)
-			}
-			r.drop()
-		}
+		b.settleLost(c, lane.inFlight, err, now)
 		lane.inFlight, lane.up, lane.connection = nil, false, nil
 	}
 	if _, stopping := c.Message().(*actor.Stopping); stopping {

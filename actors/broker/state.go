@@ -38,8 +38,8 @@ type laneState struct {
 	lastUsed    seams.Instant
 }
 
-// request is one request in flight, reused when it is both settled and written. Produce requests carry batches; control
-// requests carry whom to answer.
+// request is one request in flight, reused when it is both settled and written.
+// Produce requests carry batches; control requests carry whom to answer.
 type request struct {
 	lane        messages.Lane
 	correlation int32
@@ -151,8 +151,8 @@ func (s *State) hasRoom(l messages.Lane, now seams.Instant) bool {
 	return lane.up && len(lane.inFlight) < s.maxInFlight && now >= lane.throttled
 }
 
-// assemble takes batches of ready partitions into a request, and returns nil
-// when there is none. needIdentity says that some partition cannot go on without
+// assemble takes batches of ready partitions into a request, and reports whether
+// there was any. needIdentity says that some partition cannot go on without
 // a producer id.
 func (s *State) assemble(c messages.Class, r *request, now seams.Instant) (ok, needIdentity bool) {
 	line := s.ready[c]

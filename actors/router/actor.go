@@ -49,13 +49,13 @@ func isBufferFull(err error) bool { return errors.Is(err, messages.ErrBufferFull
 // keeper is the actor that writes the routing table.
 type keeper struct {
 	*Router
-	view     *messages.ClusterView
 	brokers  map[int32]*actor.PID
 	accounts leaderAccounts
 	spawned  map[string]int // incarnations of a topic, since names are never reused
 	hinted   map[string]map[int32]messages.AssignLeader
 	urgedAt  seams.Instant
 	timer    seams.Timer
+	timing   seams.Instant // when timer is set to fire
 	idle     seams.Timer
 	relax    seams.Timer
 	parkedIn map[*Topic]bool
@@ -69,7 +69,7 @@ const Name = "router"
 // restart.
 func (r *Router) Props() *actor.Props {
 	k := &keeper{
-		Router: r, accounts: leaderAccounts{-1: r.Budget.NewAccount("leaderless partitions", leaderPart)},
+		Router: r, accounts: leaderAccounts{-1: r.Budget.NewAccount("leaderless partitions", leaderPart)}, timing: seams.Never,
 		spawned: make(map[string]int), hinted: make(map[string]map[int32]messages.AssignLeader), parkedIn: make(map[*Topic]bool),
 	}
 	return r.Settings.Props(r.Settings.Name+"/"+Name, func() actor.Actor { return k })
@@ -101,7 +101,7 @@ func (k *keeper) Receive(c actor.Context) {
 			k.idle.Reset(now.Add(k.Settings.MetadataIdle / idleChecks))
 		}
 	case *messages.RoutesChanged:
-		k.view, k.brokers = m.View, m.Brokers
+		k.brokers = m.Brokers
 		for i := range m.View.Topics {
 			k.update(c, &m.View.Topics[i], now)
 		}
@@ -116,7 +116,7 @@ func (k *keeper) Receive(c actor.Context) {
 			// A partition beyond the known ones: one refresh decides.
 			c.Send(k.Root, &messages.RefreshMetadata{Reason: "a record names an unknown partition"})
 		}
-		k.timer.Reset(now.Add(parkedSweep))
+		k.wakeAt(now.Add(parkedSweep))
 	case *bufferHasRoom:
 		for _, t := range k.parkedTopics() {
 			k.drainPending(t)
@@ -135,6 +135,7 @@ func (k *keeper) Receive(c actor.Context) {
 	case *bufferPressed:
 		k.pressed(now)
 	case *timerFired:
+		k.timing = seams.Never
 		k.sweep(now)
 	case *actor.Stopping:
 		k.stopping = true
@@ -143,6 +144,14 @@ func (k *keeper) Receive(c actor.Context) {
 		k.relax.Stop()
 		k.Refuse(messages.ErrClosed)
 		k.FailAll(messages.ErrClosed)
+	}
+}
+
+// wakeAt asks for a sweep at an instant, or before it.
+func (k *keeper) wakeAt(at seams.Instant) {
+	if at < k.timing {
+		k.timing = at
+		k.timer.Reset(at)
 	}
 }
 
@@ -162,7 +171,7 @@ func (k *keeper) pressed(now seams.Instant) {
 		return
 	}
 	if wait := k.urgedAt.Add(urgeEvery); k.urgedAt > 0 && now < wait {
-		k.timer.Reset(wait)
+		k.wakeAt(wait)
 		return
 	}
 	k.urgedAt = now
@@ -186,7 +195,7 @@ func (k *keeper) sweep(now seams.Instant) {
 		}
 	}
 	if len(k.parkedIn) > 0 || k.Budget.Pressed() {
-		k.timer.Reset(now.Add(parkedSweep))
+		k.wakeAt(now.Add(parkedSweep))
 	}
 }
 
@@ -218,6 +227,7 @@ func (k *keeper) update(c actor.Context, info *messages.TopicInfo, now seams.Ins
 	if old != nil && len(old.boxes) > 0 && old.boxes[0].(messages.Taker).TopicID() != info.ID {
 		k.Settings.Log.Warn().Str("topic", t.name).Msg("the topic was deleted and created again")
 		after = k.evacuate(t, old, now)
+		delete(k.hinted, t.name) // epochs begin anew
 		old = nil
 	}
 	rt := &routes{}
@@ -261,7 +271,7 @@ func (k *keeper) update(c actor.Context, info *messages.TopicInfo, now seams.Ins
 		k.parkedIn[t] = true
 		self, system := c.Self(), c.ActorSystem()
 		k.Budget.NotifyRoom(func() { system.Root.Send(self, &bufferHasRoom{}) })
-		k.timer.Reset(now.Add(parkedSweep))
+		k.wakeAt(now.Add(parkedSweep))
 	}
 }
 
@@ -274,6 +284,7 @@ func (k *keeper) topicFailed(t *Topic, old *routes, info *messages.TopicInfo) {
 	case info.Gone && old != nil:
 		k.Settings.Log.Warn().Str("topic", t.name).Msg("the topic is gone; its records fail")
 		t.forget()
+		delete(k.hinted, t.name)
 		k.retire(old, fmt.Errorf("%w: topic %s was deleted", messages.ErrUnknownPartition, t.name))
 	default:
 		err := info.Err

@@ -26,7 +26,6 @@ type parking struct {
 	parked  []parked
 	chunks  []*memory.Chunk
 	flushes []*messages.FlushWaiter
-	firstAt seams.Instant
 	pending *routes // known, but not drained into yet
 	tries   int     // refreshes that did not show it
 }
@@ -124,7 +123,6 @@ func (p *parking) add(chunk *memory.Chunk, a *messages.Admission, need int, now 
 	// The rest of need stands for the entry and its headers.
 	chunk.Bytes = chunk.Bytes[:min(cap(chunk.Bytes), start+need)]
 	if len(p.parked) == 0 {
-		p.firstAt = now
 		p.tries = 0
 	}
 	p.parked = append(p.parked, parked{
@@ -139,20 +137,8 @@ type refusedRecord struct {
 	cause error
 }
 
-// answerRefused gives parked records their outcome, outside every lock and
-// actor. They are not persisted.
-func (t *Topic) answerRefused(refused []refusedRecord) {
-	if len(refused) == 0 {
-		return
-	}
-	r := t.router
-	r.Settings.Executor.Run(func() {
-		for _, f := range refused {
-			t.answerOne(f)
-		}
-	})
-}
-
+// answerOne answers a parked record that will not reach a partition: it is not
+// persisted.
 func (t *Topic) answerOne(f refusedRecord) {
 	if f.callback == nil {
 		return
@@ -179,11 +165,7 @@ func (t *Topic) refuseParked(cause error) {
 	for _, p := range t.parked {
 		refused = append(refused, refusedRecord{p, cause})
 	}
-	if t.pending != nil {
-		// Its partitions hold records already.
-		t.routes.Store(t.pending)
-	}
-	chunks, flushes := t.clearLocked()
+	chunks, flushes := t.endLocked(t.pending)
 	t.mu.Unlock()
 	t.finishParked(refused, chunks, flushes)
 }
@@ -207,14 +189,29 @@ func (t *Topic) forget() {
 	t.mu.Unlock()
 }
 
-func (p *parking) clearLocked() ([]*memory.Chunk, []*messages.FlushWaiter) {
-	chunks, flushes := p.chunks, p.flushes
-	p.parked, p.chunks, p.flushes, p.pending = nil, nil, nil, nil
+// endLocked empties the parking and opens the topic to the caller's path, with
+// rt as its routes unless that is nil. What waited for parked records waits for
+// the batches that some of them may have reached.
+func (t *Topic) endLocked(rt *routes) ([]*memory.Chunk, []*messages.FlushWaiter) {
+	chunks, flushes := t.chunks, t.flushes
+	t.parked, t.chunks, t.flushes, t.pending = nil, nil, nil, nil
+	if rt != nil {
+		t.routes.Store(rt)
+		for _, w := range flushes {
+			for _, box := range rt.boxes {
+				box.Flush(w)
+			}
+		}
+	}
 	return chunks, flushes
 }
 
-// finishParked answers, gives the memory back and lets flushes go on.
+// finishParked gives refused records their outcome, the memory back, and lets
+// flushes go on: outside every lock and actor, since callbacks run.
 func (t *Topic) finishParked(refused []refusedRecord, chunks []*memory.Chunk, flushes []*messages.FlushWaiter) {
+	if len(refused)+len(chunks)+len(flushes) == 0 {
+		return
+	}
 	t.router.Settings.Executor.Run(func() {
 		for _, f := range refused {
 			t.answerOne(f)
@@ -260,17 +257,10 @@ func (t *Topic) drain(rt *routes) bool {
 			t.routes.Store(rt)
 		}
 		t.mu.Unlock()
-		t.answerRefused(refused)
+		t.finishParked(refused, nil, nil)
 		return false
 	}
-	chunks, flushes := t.clearLocked()
-	t.routes.Store(rt)
-	// What was waiting for parked records waits for their batches now.
-	for _, w := range flushes {
-		for _, box := range rt.boxes {
-			box.Flush(w)
-		}
-	}
+	chunks, flushes := t.endLocked(rt)
 	t.mu.Unlock()
 	t.finishParked(refused, chunks, flushes)
 	return true
@@ -328,14 +318,8 @@ func (t *Topic) expireParked(now seams.Instant, wait seams.Instant, why error) {
 	var chunks []*memory.Chunk
 	var flushes []*messages.FlushWaiter
 	if len(kept) == 0 {
-		pending := t.pending
-		chunks, flushes = t.clearLocked()
-		if pending != nil {
-			t.routes.Store(pending)
-		}
+		chunks, flushes = t.endLocked(t.pending)
 	}
 	t.mu.Unlock()
-	if len(refused) > 0 || len(chunks) > 0 || len(flushes) > 0 {
-		t.finishParked(refused, chunks, flushes)
-	}
+	t.finishParked(refused, chunks, flushes)
 }

@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"errors"
 
 	"github.com/troupe-kafka/troupe/memory"
 	"github.com/troupe-kafka/troupe/messages"
@@ -50,16 +51,13 @@ func (r *Router) SendAll(ctx, wait context.Context, records []messages.Record, c
 			continue
 		}
 		rt := t.routes.Load()
-		if rt == nil {
-			if err := t.Produce(ctx, record, callback, o); err != nil {
-				reject(record, err)
-			}
-			continue
+		partition, err := int32(0), errBeyond
+		if rt != nil {
+			partition, _, err = t.choose(rt, record)
 		}
-		partition, _, err := t.choose(rt, record)
 		if err != nil {
-			// Beyond the known partitions, or the partitioner's error: the way
-			// of single records handles both.
+			// An unknown topic or partition, or the partitioner's error: the way of
+			// single records handles each.
 			if err := t.Produce(ctx, record, callback, o); err != nil {
 				reject(record, err)
 			}
@@ -79,54 +77,55 @@ func (r *Router) SendAll(ctx, wait context.Context, records []messages.Record, c
 		})
 	}
 	for _, g := range groups {
-		g.send(wait, r, reject)
+		rest, err := g.send(wait, r)
+		for i := range rest {
+			cause := err
+			if errors.Is(err, errMoved) {
+				cause = g.topic.Produce(ctx, rest[i].Record, callback, o)
+			}
+			if cause != nil {
+				reject(rest[i].Record, cause)
+			}
+		}
 	}
 }
 
+// errMoved says that the partition was retired or its topic created again while
+// the call was under way: the way of single records finds it anew.
+var errMoved = errors.New("the partition has another accumulator")
+
 // send appends a group, acquiring its chunks before the partition's lock is
-// taken.
-func (g *group) send(wait context.Context, r *Router, reject func(*messages.Record, error)) {
+// taken. It returns what was not appended, and why.
+func (g *group) send(wait context.Context, r *Router) ([]messages.Admission, error) {
 	box := g.routes.boxes[g.partition]
 	var chunks []*memory.Chunk
 	defer func() { r.Budget.Release(chunks...) }()
 	rest := g.admissions
 	left := g.bytes
-	for len(rest) > 0 {
+	for {
 		n, status := box.AppendAll(rest, &chunks)
 		for i := range rest[:n] {
 			left -= rest[i].Bytes
 		}
 		rest = rest[n:]
 		if len(rest) == 0 {
-			return
+			return nil, nil
 		}
-		var err error
 		if status == messages.AppendClosed {
-			err = r.Refused()
-			if err == nil {
-				err = messages.ErrClosed
-			}
-		} else {
-			var chunk *memory.Chunk
-			need := max(box.NeedBytes(rest[0].Bytes), min(left+smallSlack, memory.ChunkBytes))
-			chunk, err = r.Budget.Acquire(wait, box.Account(), need)
-			err = g.topic.bufferError(err)
-			if err == nil {
-				chunks = append(chunks, chunk)
-				for left > memory.ChunkBytes*len(chunks) && len(chunks) < maxChunksAhead {
-					more, err := r.Budget.TryAcquire(box.Account(), memory.ChunkBytes)
-					if err != nil {
-						break
-					}
-					chunks = append(chunks, more)
-				}
-			}
+			return rest, errMoved
 		}
+		need := max(box.NeedBytes(rest[0].Bytes), min(left+smallSlack, memory.ChunkBytes))
+		chunk, err := r.Budget.Acquire(wait, box.Account(), need)
 		if err != nil {
-			for i := range rest {
-				reject(rest[i].Record, err)
+			return rest, g.topic.bufferError(err)
+		}
+		chunks = append(chunks, chunk)
+		for left > memory.ChunkBytes*len(chunks) && len(chunks) < maxChunksAhead {
+			more, err := r.Budget.TryAcquire(box.Account(), memory.ChunkBytes)
+			if err != nil {
+				break
 			}
-			return
+			chunks = append(chunks, more)
 		}
 	}
 }
