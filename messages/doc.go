@@ -8,11 +8,14 @@
 //
 //	record.go    user ↔ router: Produce, Delivered, Writable; Record, Delivery
 //	errors.go    the errors a user can meet, and whether a record was persisted
+//	route.go     router → accumulator: Admission, Appender; starting one
+//	flush.go     whoever waits for batches: FlushWaiter
 //	batch.go     accumulator ↔ broker: PartitionReady, Take, Settle
 //	cluster.go   metadata → root → router: ClusterView, RoutesChanged
 //	control.go   metadata, sequencer → root → broker: ControlRequest, ControlResponse
 //	identity.go  sequencer ↔ everyone: producer id and epoch
 //	connection.go  connection → broker: ConnectionUp, ConnectionLost
+//	lifecycle.go the end of a producer: BeginClose, CloseNow
 //	settings.go  what every actor is configured with, checked before it gets here
 //	retry.go     the one retry policy
 //

@@ -355,8 +355,8 @@ func (k *keeper) retireTopic(t *Topic, rt *routes) bool {
 }
 
 // retireIdle ends the accumulators of topics that got no record for the idle
-// time. Callers who come meanwhile park their records, so that none is refused:
-// either the topic opens again, or it is found anew.
+// time. Callers who come after find the topic unknown, park their records, and
+// have it looked up again.
 func (k *keeper) retireIdle(c actor.Context) {
 	for _, t := range k.sorted() {
 		rt := t.routes.Load()

@@ -140,7 +140,7 @@ const (
 func (r *Router) Flush(ctx context.Context) error {
 	spot := r.Settings.Parking.NewSpot()
 	w := messages.NewFlushWaiter(spot)
-	for _, t := range *r.table.Load() {
+	for _, t := range r.sorted() {
 		t.flush(w)
 	}
 	w.Done()

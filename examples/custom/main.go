@@ -54,7 +54,7 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer producer.Close(ctx)
+	defer func() { _ = producer.Close(ctx) }()
 
 	books := ledger.New(records)
 	// A batch that packing does not make smaller goes out as it is; with this,

@@ -54,7 +54,7 @@ func run(ctx context.Context, outage time.Duration) error {
 	if err != nil {
 		return err
 	}
-	defer producer.Close(ctx)
+	defer func() { _ = producer.Close(ctx) }()
 	if err := producer.Connect(ctx); err != nil {
 		return err
 	}

@@ -57,12 +57,12 @@ func run(ctx context.Context, brokers string, many int) error {
 	if err != nil {
 		return err
 	}
-	defer producer.Close(ctx)
+	defer func() { _ = producer.Close(ctx) }()
 	choosy, err := troupe.New(troupe.WithBrokers(addresses...), troupe.WithPartitioner(byLastByte))
 	if err != nil {
 		return err
 	}
-	defer choosy.Close(ctx)
+	defer func() { _ = choosy.Close(ctx) }()
 
 	books := ledger.New(80 + many)
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)

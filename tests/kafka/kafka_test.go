@@ -5,7 +5,6 @@ package kafka_test
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"testing"
 	"time"
@@ -17,11 +16,6 @@ import (
 )
 
 func TestMain(m *testing.M) { os.Exit(kafkacluster.Run(m)) }
-
-// topicName is unique within the process: clusters are shared between tests.
-func topicName(t *testing.T, version kafkacluster.Version) string {
-	return fmt.Sprintf("%s-%s-%d", t.Name()[:4], version, time.Now().UnixNano())
-}
 
 func newProducer(t *testing.T, c *kafkacluster.Cluster, options ...troupe.Option) *troupe.Producer {
 	t.Helper()

@@ -154,7 +154,6 @@ type produceAnswer struct {
 	silent   bool
 	respond  func(time.Duration, kmsg.Response)
 	acks     int16
-	failed   bool
 }
 
 func (c *socket) serveProduce(q *kmsg.ProduceRequest, respond func(time.Duration, kmsg.Response)) {
@@ -249,7 +248,7 @@ func (a *produceAnswer) partition(r *kmsg.ProduceResponseTopicPartition, records
 		return
 	case f.happens(UnknownError):
 		if f.random.IntN(2) == 0 {
-			c.append(p, batch, values)
+			_, _ = c.append(p, batch, values)
 		}
 		fail(protocol.UnknownServerError, -1)
 		return

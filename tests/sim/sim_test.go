@@ -106,7 +106,7 @@ func TestSeed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer f.Close()
+		defer func() { _ = f.Close() }()
 		c.Trace = f
 	}
 	if *logFile != "" {
@@ -114,7 +114,7 @@ func TestSeed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer f.Close()
+		defer func() { _ = f.Close() }()
 		c.Log = f
 	}
 	system := NewSystem()

@@ -62,7 +62,7 @@ func (p *Proxy) SetDown(down bool) {
 }
 
 func (p *Proxy) serve(client net.Conn, back net.Addr) {
-	defer client.Close()
+	defer func() { _ = client.Close() }()
 	if !p.add(client) {
 		if tcp, ok := client.(*net.TCPConn); ok {
 			_ = tcp.SetLinger(0)
@@ -74,7 +74,7 @@ func (p *Proxy) serve(client net.Conn, back net.Addr) {
 	if err != nil {
 		return
 	}
-	defer broker.Close()
+	defer func() { _ = broker.Close() }()
 	go func() {
 		_, _ = io.Copy(broker, client)
 		_ = broker.Close()
