@@ -22,6 +22,7 @@ var (
 	ErrConnectionLost     = messages.ErrConnectionLost
 	ErrRequestTimeout     = messages.ErrRequestTimeout
 	ErrFatal              = messages.ErrFatal
+	ErrRefusedWithBatch   = messages.ErrRefusedWithBatch
 )
 
 // DeliveryError is why a record, or every record of a batch, failed.

@@ -263,6 +263,14 @@ func WithAllowAutoTopicCreation(on bool) Option {
 	return set("allow.auto.create.topics", func(c *config) { c.AllowAutoTopicCreate = on })
 }
 
+// WithResendInnocent sends the records of a refused batch again, in order, that
+// the broker did not blame (KIP-467), instead of failing them with
+// ErrRefusedWithBatch. Off by default: who relies on a batch being all or
+// nothing keeps that.
+func WithResendInnocent(on bool) Option {
+	return set("resend.innocent.records", func(c *config) { c.ResendInnocent = on })
+}
+
 // WithStickyBytes is the least that goes to one partition before records without
 // a key move on (partitioner.sticky.bytes).
 func WithStickyBytes(n int) Option {

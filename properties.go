@@ -46,6 +46,7 @@ var propertyTable = map[string]property{
 	"metadata.max.idle.ms":                  millis(WithMetadataIdle),
 	"topic.wait.ms":                         millis(WithMaxTopicWait),
 	"allow.auto.create.topics":              boolean(WithAllowAutoTopicCreation),
+	"resend.innocent.records":               boolean(WithResendInnocent),
 	"partitioner.sticky.bytes":              integer(WithStickyBytes),
 	"partitioner.class":                     parsePartitioner,
 	"partitioner.ignore.keys": func(v string) ([]Option, error) {

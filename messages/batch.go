@@ -86,13 +86,24 @@ type Result struct {
 	// Code is the broker's answer.
 	Code int16
 	// ErrorMessage is the broker's own text, often empty.
-	ErrorMessage    string
+	ErrorMessage string
+	// RecordErrors name the records that the broker refused the batch for; most
+	// errors come without (KIP-467).
+	RecordErrors    []RecordError
 	BaseOffset      int64
 	LogAppendTimeMs int64
 	LogStartOffset  int64
 	// LeaderID and LeaderEpoch are the hint of KIP-951; −1 when there is none.
 	LeaderID    int32
 	LeaderEpoch int32
+}
+
+// RecordError is a broker's word on one record of a batch (KIP-467).
+type RecordError struct {
+	// Index is the record's place in the batch, from 0, as the broker says it.
+	Index int32
+	// Message is the broker's own text, often empty.
+	Message string
 }
 
 // PartitionReady tells a broker that a partition has a batch to take. A

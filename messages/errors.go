@@ -37,6 +37,10 @@ var (
 	// ErrFatal: the producer cannot go on and must be made anew; the cause is
 	// wrapped.
 	ErrFatal = errors.New("producer has failed for good")
+	// ErrRefusedWithBatch: the broker refused another record of the same batch,
+	// and a batch is appended whole or not at all. The record itself was not
+	// blamed: send it again, or let the producer do it (WithResendInnocent).
+	ErrRefusedWithBatch = errors.New("another record of the batch was refused")
 	// ErrInternal: a bug of the runtime, which answered its records all the same.
 	ErrInternal = errors.New("internal error")
 )

@@ -8,6 +8,7 @@ import (
 
 	"github.com/troupe-kafka/troupe/codecs"
 	"github.com/troupe-kafka/troupe/memory"
+	"github.com/troupe-kafka/troupe/seams"
 )
 
 // Admission is one record on its way into a partition, borrowed for the call.
@@ -32,6 +33,10 @@ type Admission struct {
 	// TimeoutMs is how long the broker may wait for its replicas; 0 takes the
 	// request timeout.
 	TimeoutMs int32
+	// Admitted is when the delivery timeout of the record began, for a record
+	// that waited elsewhere before; 0 is now. A partition gets such records in
+	// the order of their admission, and before any other.
+	Admitted seams.Instant
 }
 
 // AppendStatus is what came of an Append.
@@ -104,6 +109,8 @@ type StrandedRecord struct {
 	Acks      Acks
 	Codec     codecs.ID
 	TimeoutMs int32
+	// Admitted is when the delivery timeout of the record began.
+	Admitted seams.Instant
 }
 
 // AccumulatorSpec names an accumulator to start.

@@ -45,7 +45,8 @@ type Settings struct {
 	MaxTopicWait         time.Duration
 	AllowAutoTopicCreate bool
 	StickyBytes          int
-	StickyShards         int // 0: as many as the router has; 1 in a simulation
+	ResendInnocent       bool // records refused only with their batch go out again
+	StickyShards         int  // 0: as many as the router has; 1 in a simulation
 	Retry                RetryPolicy
 
 	Sequences Sequences

@@ -40,7 +40,7 @@ var errorTable = [...]ErrorInfo{
 	{CoordinatorNotAvailable, "COORDINATOR_NOT_AVAILABLE", "there is no coordinator at the moment; it is looked up again", true, false, Retry, AppendedNo},
 	{NotCoordinator, "NOT_COORDINATOR", "the coordinator moved to another broker; it is looked up again", true, false, Retry, AppendedNo},
 	{InvalidTopicException, "INVALID_TOPIC_EXCEPTION", "the topic's name is not allowed, or the topic is internal; use another", false, false, Fail, AppendedNo},
-	{RecordListTooLarge, "RECORD_LIST_TOO_LARGE", "the batch exceeds segment.bytes of the topic; use smaller batches", false, false, Fail, AppendedNo},
+	{RecordListTooLarge, "RECORD_LIST_TOO_LARGE", "the batch exceeds segment.bytes of the topic; it is split, and a single record must be made smaller", false, false, Split, AppendedNo},
 	{NotEnoughReplicas, "NOT_ENOUGH_REPLICAS", "fewer replicas are in sync than min.insync.replicas asks for, so nothing was written; it is sent again", true, false, Retry, AppendedNo},
 	{NotEnoughReplicasAfterAppend, "NOT_ENOUGH_REPLICAS_AFTER_APPEND", "replicas fell out of sync after the leader had written the records; they may survive", true, false, Retry, AppendedMaybe},
 	{InvalidRequiredAcks, "INVALID_REQUIRED_ACKS", "the acks value is none of -1, 0 and 1; correct it", false, false, Fail, AppendedNo},

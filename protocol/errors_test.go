@@ -94,7 +94,7 @@ func TestErrorDecisions(t *testing.T) {
 		{KafkaStorageError, Retry, true, false, true},
 		{UnknownTopicID, Retry, true, false, false},
 		{MessageTooLarge, Split, false, false, false},
-		{RecordListTooLarge, Fail, false, false, false},
+		{RecordListTooLarge, Split, false, false, false},
 		{OutOfOrderSequenceNumber, NewEpoch, false, false, false},
 		{UnknownProducerID, NewEpoch, false, false, false},
 		{InvalidProducerEpoch, NewEpoch, false, false, false},

@@ -30,8 +30,10 @@ func Spawn(parent actor.SpawnerContext, settings *messages.Settings, budget *mem
 			deliveryTimeout: settings.DeliveryTimeout, idempotent: settings.Idempotent,
 			maxInFlight: settings.MaxInFlight, unnumberedInFlight: settings.UnnumberedInFlight,
 			slowRequest: settings.SlowRequest, retry: settings.Retry, random: settings.Randomness.For(path),
+			resendInnocent: settings.ResendInnocent,
 		}),
 	}
+	b.state.charge = func(bytes []byte) *memory.Chunk { return budget.Adopt(b.account.Load(), bytes) }
 	if l, ok := settings.Sequences.Recall(spec.Topic, spec.TopicID, spec.Partition); ok {
 		b.state.recall(l)
 	} else if spec.After.Known() {

@@ -2,6 +2,8 @@ package accumulator
 
 import (
 	"context"
+	"fmt"
+	"strconv"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -50,7 +52,7 @@ type side struct {
 // are frozen.
 type batch struct {
 	box   *Box
-	order uint64 // place in the partition's order of admission
+	order batchOrder
 	acks  messages.Acks
 	codec codecs.ID
 
@@ -88,6 +90,7 @@ type batch struct {
 	answered      []uint64 // bit per record answered ahead of the batch
 	answeredCount int32
 	settled       bool
+	before, after *batch // in the list of all without an outcome
 	flushes       []*messages.FlushWaiter
 
 	// holds keeps the buffers: one for the batch itself until it is settled, one
@@ -123,8 +126,23 @@ func (a *attempt) Settle(r messages.Result) {
 	a.batch.box.settle(a, r)
 }
 
+// batchOrder is a batch's place in its partition's order of admission: the
+// number of the batch, and behind it the index in that batch of the record it
+// now begins with. Splitting thus needs no renumbering of those behind.
+type batchOrder uint64
+
+const orderStep batchOrder = 1 << 32
+
+// String returns "3", or "3+17" for what was split off at record 17.
+func (o batchOrder) String() string {
+	if first := o % orderStep; first != 0 {
+		return fmt.Sprintf("%d+%d", o/orderStep, first)
+	}
+	return strconv.FormatUint(uint64(o/orderStep), 10)
+}
+
 // newBatch returns an open batch without a buffer.
-func newBatch(box *Box, order uint64, acks messages.Acks, codec codecs.ID) *batch {
+func newBatch(box *Box, order batchOrder, acks messages.Acks, codec codecs.ID) *batch {
 	b := &batch{box: box, order: order, acks: acks, codec: codec, broker: -1, side: box.takeSide()}
 	b.holds.Store(1)
 	return b
@@ -167,6 +185,9 @@ func sameCallback(a, b messages.Callback) bool {
 // add encodes a record into the tail, which has room for it.
 func (b *batch) add(a *messages.Admission, unixMs int64, now seams.Instant) {
 	r := a.Record
+	if a.Admitted != 0 {
+		now = a.Admitted
+	}
 	at := unixMs
 	if !r.Timestamp.IsZero() {
 		at = r.Timestamp.UnixMilli()

@@ -222,18 +222,52 @@ func (b *Box) Class() messages.Class {
 }
 
 // Take implements messages.Taker.
-func (b *Box) Take(r messages.TakeRequest) (messages.Batch, messages.TakeStatus) {
-	b.mu.Lock()
-	held := true
-	defer b.letGo(&held)
-	a, status := b.state.take(r)
-	held = false
-	b.unlock(seams.Never)
+func (b *Box) Take(r messages.TakeRequest) (batch messages.Batch, status messages.TakeStatus) {
+	a, status := b.hand(r)
 	if a == nil {
 		return nil, status
 	}
-	a.stamp()
+	if !b.stamped(a, r) {
+		return nil, messages.TakeDone
+	}
 	return a, status
+}
+
+// hand takes the next attempt out of the state. A crash concerns this partition
+// alone, not the broker that asks.
+func (b *Box) hand(r messages.TakeRequest) (a *attempt, status messages.TakeStatus) {
+	b.mu.Lock()
+	held := true
+	defer func() {
+		if !held {
+			return
+		}
+		reason := recover()
+		b.letGo(&held)
+		b.settings.Log.Error().Str("topic", b.state.topic).Int32("partition", b.state.partition).
+			Interface("panic", reason).Msg("a batch could not be handed over")
+		a, status = nil, messages.TakeDone
+	}()
+	a, status = b.state.take(r)
+	held = false
+	b.unlock(seams.Never)
+	return a, status
+}
+
+// stamped writes the header of an attempt. The broker would not survive a crash
+// here, and has others' batches in its hands: the attempt ends unsent instead.
+func (b *Box) stamped(a *attempt, r messages.TakeRequest) (ok bool) {
+	defer func() {
+		if reason := recover(); reason != nil {
+			b.settings.Log.Error().Str("topic", b.state.topic).Int32("partition", b.state.partition).
+				Interface("panic", reason).Msg("a batch could not be sealed")
+			b.settle(a, messages.Result{Now: r.Now, Broker: r.Broker, Err: errCrashed})
+			a.batch.release()
+			ok = false
+		}
+	}()
+	a.stamp()
+	return true
 }
 
 // settle notes the end of an attempt; the accumulator's next turn decides.
@@ -253,7 +287,13 @@ func (b *Box) step() {
 	if b.timing <= now {
 		b.timing = seams.Never
 	}
+	if b.state.suspect {
+		b.mend(now)
+		// What crashed was no turn of the actor's, so nothing else slows it down.
+		b.state.retryAt = max(b.state.retryAt, now.Add(b.state.config.retry.Delay(1, b.state.random)))
+	}
 	b.state.step(now)
+	b.state.crashes = 0
 	b.state.review(now)
 	at := b.state.nextDeadline(now)
 	held = false
@@ -261,10 +301,12 @@ func (b *Box) step() {
 }
 
 // letGo is deferred by whoever decides under the lock. A bug that panics there
-// must not take the lock with it: the next incarnation needs it.
+// must not take the lock with it: the next step needs it, and mends the state.
 func (b *Box) letGo(held *bool) {
 	if *held {
+		b.state.suspect = true
 		b.mu.Unlock()
+		b.Signal()
 	}
 }
 
@@ -289,21 +331,21 @@ func (b *Box) adopt() {
 	held := true
 	defer b.letGo(&held)
 	now := b.settings.Clock.Now()
-	b.state.announced = false
 	b.timing = seams.Never
-	if err := b.state.invariant(); err != nil {
-		b.settings.Log.Error().Err(err).Str("topic", b.state.topic).Int32("partition", b.state.partition).
-			Msg("accumulator crashed with a damaged state; its records fail")
-		closed := b.state.closed
-		b.state.failAll(errors.Join(messages.ErrInternal, errRestartBroken))
-		b.state.closed = closed
-		b.state.needsEpoch = true
-	}
+	b.mend(now)
 	b.state.step(now)
 	b.state.review(now)
 	at := b.state.nextDeadline(now)
 	held = false
 	b.unlock(at)
+}
+
+// mend is called under the lock after a crash, the actor's or a caller's.
+func (b *Box) mend(now seams.Instant) {
+	if err := b.state.mend(now); err != nil {
+		b.settings.Log.Error().Err(err).Str("topic", b.state.topic).Int32("partition", b.state.partition).
+			Msg("accumulator crashed with a damaged state; its records fail")
+	}
 }
 
 // unlock releases the lock and then does what the state left to do: effects

@@ -4,51 +4,66 @@ import (
 	"github.com/troupe-kafka/troupe/protocol"
 )
 
+// eachRecord decodes the records of a batch in order.
+func (b *batch) eachRecord(fn func(i int32, r *protocol.Record)) {
+	for n := range b.chunks {
+		b.eachInChunk(n, fn)
+	}
+}
+
+// eachInChunk is eachRecord for one chunk, and returns where its records begin.
+func (b *batch) eachInChunk(n int, fn func(i int32, r *protocol.Record)) (start int) {
+	if n == 0 {
+		start = protocol.BatchHeaderSize
+	}
+	i, end := b.chunkFirst[n], b.count
+	if n+1 < len(b.chunkFirst) {
+		end = b.chunkFirst[n+1]
+	}
+	it := protocol.NewRecordIterator(b.chunks[n].Bytes[start:], int(end-i))
+	for r, ok := it.Next(); ok; r, ok = it.Next() {
+		fn(i, &r)
+		i++
+	}
+	return start
+}
+
 // cutAnswered removes the answered records from a sealed batch that was never
 // handed over. The rest is encoded again in place, since offset deltas must have
 // no holes: each record gets at most as long as it was, so writing never
 // overtakes reading.
 func (b *batch) cutAnswered() {
-	old := b.side
 	fresh := &side{}
-	index, kept := int32(0), int32(0)
-	bytes := 0
-	maxMs := b.baseMs
-	callback, stamp, ctx := 0, 0, 0
+	walk := sideWalk{old: b.side}
+	kept, bytes, maxMs := int32(0), 0, b.baseMs
 	var firsts []int32
 	for n, chunk := range b.chunks {
+		firsts = append(firsts, kept)
 		start := 0
 		if n == 0 {
 			start = protocol.BatchHeaderSize
 		}
-		end := b.count
-		if n+1 < len(b.chunkFirst) {
-			end = b.chunkFirst[n+1]
-		}
-		it := protocol.NewRecordIterator(chunk.Bytes[start:], int(end-b.chunkFirst[n]))
-		firsts = append(firsts, kept)
 		out := chunk.Bytes[start:start]
-		for {
-			r, ok := it.Next()
-			if !ok {
-				break
+		b.eachInChunk(n, func(i int32, r *protocol.Record) {
+			if b.isAnswered(i) {
+				return
 			}
-			callback = runAt(old.callbacks, callback, index, func(r callbackRun) int32 { return r.first })
-			stamp = runAt(old.stamps, stamp, index, func(r stampRun) int32 { return r.first })
-			ctx = runAt(old.contexts, ctx, index, func(r contextRun) int32 { return r.first })
-			if !b.isAnswered(index) {
-				out = r.AppendMoved(out, r.TimestampDelta, kept)
-				fresh.copyRuns(old, kept, index, callback, stamp, ctx)
-				maxMs = max(maxMs, b.baseMs+r.TimestampDelta)
-				kept++
-			}
-			index++
-		}
+			out = r.AppendMoved(out, r.TimestampDelta, kept)
+			walk.copyTo(fresh, kept, i)
+			maxMs = max(maxMs, b.baseMs+r.TimestampDelta)
+			kept++
+		})
 		bytes += len(out)
 		chunk.Bytes = chunk.Bytes[:start+len(out)]
 	}
 	b.side, b.count, b.bytes, b.maxMs, b.chunkFirst = fresh, kept, bytes, maxMs, firsts
 	b.answered, b.answeredCount = nil, 0
+}
+
+// sideWalk reads what a side knows of records, in ascending order.
+type sideWalk struct {
+	old                  *side
+	callback, stamp, ctx int
 }
 
 // runAt returns the run that holds for record index, searching on from at.
@@ -59,16 +74,20 @@ func runAt[R any](runs []R, at int, index int32, first func(R) int32) int {
 	return at
 }
 
-// copyRuns adds what old knows of record index as record kept.
-func (d *side) copyRuns(old *side, kept, index int32, callback, stamp, ctx int) {
-	if c := old.callbacks[callback]; len(d.callbacks) == 0 || !sameCallback(d.callbacks[len(d.callbacks)-1].callback, c.callback) {
+// copyTo adds what is known of record index to d as record kept.
+func (w *sideWalk) copyTo(d *side, kept, index int32) {
+	old := w.old
+	w.callback = runAt(old.callbacks, w.callback, index, func(r callbackRun) int32 { return r.first })
+	w.stamp = runAt(old.stamps, w.stamp, index, func(r stampRun) int32 { return r.first })
+	w.ctx = runAt(old.contexts, w.ctx, index, func(r contextRun) int32 { return r.first })
+	if c := old.callbacks[w.callback]; len(d.callbacks) == 0 || !sameCallback(d.callbacks[len(d.callbacks)-1].callback, c.callback) {
 		d.callbacks = append(d.callbacks, callbackRun{kept, c.callback})
 	}
-	if st := old.stamps[stamp]; len(d.stamps) == 0 || d.stamps[len(d.stamps)-1] != (stampRun{d.stamps[len(d.stamps)-1].first, st.unixMs, st.admitted}) {
+	if st := old.stamps[w.stamp]; len(d.stamps) == 0 || d.stamps[len(d.stamps)-1] != (stampRun{d.stamps[len(d.stamps)-1].first, st.unixMs, st.admitted}) {
 		d.stamps = append(d.stamps, stampRun{kept, st.unixMs, st.admitted})
 	}
-	if len(old.contexts) > 0 && old.contexts[ctx].first <= index {
-		if c := old.contexts[ctx].ctx; len(d.contexts) == 0 || d.contexts[len(d.contexts)-1].ctx != c {
+	if len(old.contexts) > 0 && old.contexts[w.ctx].first <= index {
+		if c := old.contexts[w.ctx].ctx; len(d.contexts) == 0 || d.contexts[len(d.contexts)-1].ctx != c {
 			d.contexts = append(d.contexts, contextRun{kept, c})
 		}
 	}

@@ -20,8 +20,8 @@ func (b *Box) Evacuate(cause error) (messages.Stranded, messages.Identity) {
 	return stranded, identity
 }
 
-// evacuate takes the batches that were never handed over apart. Their records
-// are certainly in no log, so they may be sent to another.
+// evacuate takes the batches apart that are certainly in no log: they were never
+// handed over, or every attempt was refused. Their records may be sent to another.
 func (s *State) evacuate() (messages.Stranded, []byte) {
 	var out messages.Stranded
 	var bytes []byte
@@ -37,14 +37,14 @@ func (s *State) evacuate() (messages.Stranded, []byte) {
 	}
 	size := 0
 	for _, b := range s.pending {
-		if b.attempts == 0 {
+		if !b.maybe {
 			size += b.bytes
 		}
 	}
 	bytes = make([]byte, 0, size)
 	kept := s.pending[:0]
 	for _, b := range s.pending {
-		if b.attempts > 0 {
+		if b.maybe {
 			kept = append(kept, b)
 			continue
 		}
@@ -52,8 +52,8 @@ func (s *State) evacuate() (messages.Stranded, []byte) {
 		s.unanswered -= int64(b.live())
 		s.backlogBytes -= b.bytes
 		out.Flushes = append(out.Flushes, b.flushes...)
-		b.settled, b.flushes = true, nil
-		s.fx.freed = append(s.fx.freed, b.drop()...)
+		b.flushes = nil
+		s.discard(b)
 	}
 	clear(s.pending[len(kept):])
 	s.pending = kept
@@ -70,37 +70,26 @@ func (b *batch) unpack(out *messages.Stranded, bytes []byte, partition int32) []
 		bytes = append(bytes, v...)
 		return bytes[start:len(bytes):len(bytes)]
 	}
-	index := int32(0)
-	for n, chunk := range b.chunks {
-		start, end := 0, b.count
-		if n == 0 {
-			start = protocol.BatchHeaderSize
+	b.eachRecord(func(index int32, r *protocol.Record) {
+		if b.isAnswered(index) {
+			return
 		}
-		if n+1 < len(b.chunkFirst) {
-			end = b.chunkFirst[n+1]
+		record := messages.Record{
+			Key: keep(r.Key), Value: keep(r.Value), Timestamp: time.UnixMilli(b.baseMs + r.TimestampDelta),
+			Partition: messages.AtPartition(partition),
 		}
-		it := protocol.NewRecordIterator(chunk.Bytes[start:], int(end-b.chunkFirst[n]))
-		for r, ok := it.Next(); ok; r, ok = it.Next() {
-			if !b.isAnswered(index) {
-				record := messages.Record{
-					Key: keep(r.Key), Value: keep(r.Value), Timestamp: time.UnixMilli(b.baseMs + r.TimestampDelta),
-					Partition: messages.AtPartition(partition),
-				}
-				if r.HeaderCount > 0 {
-					record.Headers = r.AppendHeaders(make([]messages.Header, 0, r.HeaderCount))
-					for i := range record.Headers {
-						record.Headers[i].Value = keep(record.Headers[i].Value)
-					}
-				}
-				t := b.side.token(index)
-				record.Tag, record.Opaque = t.tag, t.opaque
-				out.Records = append(out.Records, messages.StrandedRecord{
-					Record: record, Callback: callbackOf(b.side, index), Context: contextOf(b.side, index),
-					Acks: b.acks, Codec: b.codec, TimeoutMs: b.timeoutMs,
-				})
+		if r.HeaderCount > 0 {
+			record.Headers = r.AppendHeaders(make([]messages.Header, 0, r.HeaderCount))
+			for i := range record.Headers {
+				record.Headers[i].Value = keep(record.Headers[i].Value)
 			}
-			index++
 		}
-	}
+		t := b.side.token(index)
+		record.Tag, record.Opaque = t.tag, t.opaque
+		out.Records = append(out.Records, messages.StrandedRecord{
+			Record: record, Callback: callbackOf(b.side, index), Context: contextOf(b.side, index),
+			Acks: b.acks, Codec: b.codec, TimeoutMs: b.timeoutMs, Admitted: b.side.admittedAt(index),
+		})
+	})
 	return bytes
 }

@@ -35,6 +35,7 @@ func (s *State) expireUnsent(b *batch, now seams.Instant) {
 // are shared by pointer: the user's need not be comparable.
 func (s *State) endedRecords(b *batch, now seams.Instant) (gone []int32, causes []*error) {
 	limit := now.Add(-s.deliveryTimeout)
+	late := int32(0) // the records before it have timed out
 	if b.oldestAdmission() <= limit {
 		timeout := fmt.Errorf("%w after %v", messages.ErrDeliveryTimeout, s.deliveryTimeout)
 		for n, run := range b.side.stamps {
@@ -51,6 +52,7 @@ func (s *State) endedRecords(b *batch, now seams.Instant) (gone []int32, causes 
 					causes = append(causes, &timeout)
 				}
 			}
+			late = end
 		}
 	}
 	for n, run := range b.side.contexts {
@@ -62,23 +64,14 @@ func (s *State) endedRecords(b *batch, now seams.Instant) (gone []int32, causes 
 		if n+1 < len(b.side.contexts) {
 			end = b.side.contexts[n+1].first
 		}
-		for i := run.first; i < end; i++ {
-			if !b.isAnswered(i) && !contains(gone, i) {
+		for i := max(run.first, late); i < end; i++ {
+			if !b.isAnswered(i) {
 				gone = append(gone, i)
 				causes = append(causes, &cause)
 			}
 		}
 	}
 	return gone, causes
-}
-
-func contains(sorted []int32, i int32) bool {
-	for _, g := range sorted {
-		if g == i {
-			return true
-		}
-	}
-	return false
 }
 
 // sweep answers records whose time is over and drops batches without a live

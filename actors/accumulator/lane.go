@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/troupe-kafka/troupe/messages"
+	"github.com/troupe-kafka/troupe/seams"
 )
 
 // lane is where the user's callbacks of one partition run: one turn of the
@@ -132,7 +133,8 @@ func (l *lane) recoverCallback(i int32) {
 	}
 }
 
-func (d *side) stampOf(i int32) int64 {
+// runOf returns the stamps of record i.
+func (d *side) runOf(i int32) *stampRun {
 	lo, hi := 0, len(d.stamps)-1
 	for lo < hi {
 		mid := (lo + hi + 1) / 2
@@ -142,5 +144,10 @@ func (d *side) stampOf(i int32) int64 {
 			hi = mid - 1
 		}
 	}
-	return d.stamps[lo].unixMs
+	return &d.stamps[lo]
 }
+
+func (d *side) stampOf(i int32) int64 { return d.runOf(i).unixMs }
+
+// admittedAt is when record i was admitted, or within the millisecond before.
+func (d *side) admittedAt(i int32) seams.Instant { return d.runOf(i).admitted }

@@ -22,6 +22,7 @@ type model struct {
 	committed     int // batches
 	waiting       []*flight
 	calm          bool // no errors of the broker's own
+	maxBytes      int  // of a batch on the wire; 0: no bound
 }
 
 // flight is one attempt on its way to a broker and back.
@@ -45,6 +46,10 @@ func (m *model) arrive(broker int32, f *flight, random *rand.Rand) {
 		refuse(protocol.NotLeaderOrFollower)
 		return
 	}
+	if m.maxBytes > 0 && f.attempt.Bytes() > m.maxBytes {
+		refuse(protocol.MessageTooLarge)
+		return
+	}
 	switch n := random.IntN(40); {
 	case m.calm:
 	case n == 0:
@@ -52,6 +57,11 @@ func (m *model) arrive(broker int32, f *flight, random *rand.Rand) {
 		return
 	case n == 1:
 		refuse(protocol.InvalidRecord)
+		for i := range f.tags {
+			if random.IntN(3) == 0 {
+				f.result.RecordErrors = append(f.result.RecordErrors, messages.RecordError{Index: int32(i)})
+			}
+		}
 		return
 	case n == 2:
 		refuse(protocol.NotEnoughReplicas)

@@ -82,6 +82,7 @@ func newWalk(t *testing.T, seed uint64) *walk {
 	c.batchMaxBytes = 60 + random.IntN(300)
 	c.deliveryTimeout = time.Duration(1+random.IntN(4)) * time.Second
 	c.idempotent = random.IntN(5) > 0
+	c.resendInnocent = random.IntN(2) == 0
 	if random.IntN(3) == 0 {
 		c.retry.Retries = 3 + random.IntN(5)
 	}
@@ -162,8 +163,12 @@ func (w *walk) rare() {
 		if n := len(w.cancels); n > 0 {
 			w.cancels[w.random.IntN(n)](errors.New("cancelled"))
 		}
-	case 5, 6, 7, 8:
+	case 5, 6, 7:
 		w.step()
+	case 8:
+		// One record always fits.
+		w.model.maxBytes = (100 + w.random.IntN(250)) * w.random.IntN(2)
+		w.note("max.message.bytes is %d", w.model.maxBytes)
 	default:
 		if o := w.s.open; o != nil && o.count > 0 {
 			o.urgent = true
@@ -242,7 +247,7 @@ func (w *walk) takeFrom(broker int32) {
 func (w *walk) lookAtNumbers(f *flight) {
 	for _, b := range w.s.inFlight {
 		if b.current.broker != f.attempt.broker || b.numbered != f.attempt.batch.numbered || b.current.lane != f.attempt.lane {
-			w.fail("records %v go to broker %d while batch %d is in flight elsewhere", f.tags, f.attempt.broker, b.order)
+			w.fail("records %v go to broker %d while batch %v is in flight elsewhere", f.tags, f.attempt.broker, b.order)
 		}
 	}
 	if f.attempt.batch.attempts == 1 {

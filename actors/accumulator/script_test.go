@@ -72,7 +72,7 @@ type script struct {
 	ctx      map[string]context.Context
 	attempts map[uint64]*attempt
 	unended  map[uint64]bool
-	batches  map[uint64]*batch
+	batches  map[string]*batch
 	identity messages.Identity
 	lastText string
 	lastWho  []string
@@ -82,7 +82,7 @@ func runScript(t *testing.T, text string) string {
 	s := &script{
 		count: make(map[string]int), answers: make(map[string]int), contexts: make(map[string]context.CancelCauseFunc),
 		ctx: make(map[string]context.Context), attempts: make(map[uint64]*attempt), unended: make(map[uint64]bool),
-		batches: make(map[uint64]*batch), identity: messages.Identity{ProducerID: 7},
+		batches: make(map[string]*batch), identity: messages.Identity{ProducerID: 7},
 	}
 	for n, line := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
 		if strings.HasPrefix(line, " ") {
@@ -105,7 +105,7 @@ func runScript(t *testing.T, text string) string {
 			}
 		}
 		if err := s.run(words[0], words[1:]); err != nil {
-			t.Fatalf("line %d: %q: %v", n+1, line, err)
+			t.Fatalf("line %d: %q: %v\n%s", n+1, line, err, s.out.String())
 		}
 		s.report()
 		if err := s.s.invariant(); err != nil {
@@ -140,6 +140,8 @@ func configure(t *testing.T, c *config, words []string) {
 			c.unnumberedInFlight = n
 		case "retries":
 			c.retry.Retries = n
+		case "resend":
+			c.resendInnocent = value == "true"
 		case "idempotent":
 			c.idempotent = value == "true"
 		default:
@@ -207,9 +209,7 @@ func (s *script) run(word string, words []string) error {
 		s.s.open.urgent = true
 		s.s.review(s.now)
 	case "pack":
-		order, err := strconv.Atoi(words[0])
-		s.pack(s.batches[uint64(order)])
-		return err
+		s.pack(s.batches[words[0]])
 	case "sequence":
 		n, err := strconv.Atoi(words[0])
 		s.s.nextSequence = int32(n)
@@ -219,6 +219,15 @@ func (s *script) run(word string, words []string) error {
 		next, _ := strconv.Atoi(o["next"])
 		_, gap := o["gap"]
 		s.s.recall(messages.LastSequence{Identity: i, Next: int32(next), Gap: gap})
+		return err
+	case "limit":
+		s.say("batches up to %d bytes", s.s.limit.bytes)
+	case "accept":
+		n, err := strconv.Atoi(o["n"])
+		bytes, _ := strconv.Atoi(o["bytes"])
+		for range n {
+			s.s.limit.accepted(bytes, s.s.batchMaxBytes, s.now)
+		}
 		return err
 	case "failall":
 		s.s.failAll(messages.ErrClosed)
@@ -328,7 +337,7 @@ func (s *script) takeBatch(o map[string]string) error {
 	for i := range w.values {
 		w.values[i] = strings.TrimRight(w.values[i], ".")
 	}
-	s.say("attempt %d: batch %d [%s] %s; %s", a.number, a.batch.order, strings.Join(w.values, " "), number, text)
+	s.say("attempt %d: batch %v [%s] %s; %s", a.number, a.batch.order, strings.Join(w.values, " "), number, text)
 	if _, hold := o["hold"]; !hold {
 		a.WriteEnded()
 	}
@@ -353,6 +362,15 @@ func (s *script) settleAttempt(word string, words []string, o map[string]string)
 		m = okResult(int64(offset))
 	default:
 		m = errorResult(codeByName(words[2]), int64(offset))
+	}
+	if o["records"] != "" {
+		for _, index := range strings.Split(o["records"], ",") {
+			i, err := strconv.Atoi(index)
+			if err != nil {
+				return err
+			}
+			m.RecordErrors = append(m.RecordErrors, messages.RecordError{Index: int32(i), Message: "bad record " + index})
+		}
 	}
 	if o["hint"] != "" {
 		if _, err := fmt.Sscanf(o["hint"], "%d/%d", &m.LeaderID, &m.LeaderEpoch); err != nil {
@@ -426,6 +444,8 @@ func reason(err error) string {
 	switch {
 	case errors.Is(err, messages.ErrRetriesExhausted):
 		return "retries exhausted"
+	case errors.Is(err, messages.ErrRefusedWithBatch):
+		return "refused with its batch"
 	case errors.As(err, &code):
 		return code.Info().Name
 	}
@@ -444,15 +464,15 @@ func (s *script) report() {
 	for _, list := range [][]*batch{{s.s.open}, s.s.pending, s.s.inFlight} {
 		for _, b := range list {
 			if b != nil {
-				s.batches[b.order] = b
+				s.batches[b.order.String()] = b
 			}
 		}
 	}
 	fx := s.effects()
 	s.flushAnswers()
 	for _, b := range fx.compress {
-		s.batches[b.order] = b
-		s.say("compress batch %d", b.order)
+		s.batches[b.order.String()] = b
+		s.say("compress batch %v", b.order)
 	}
 	if fx.announce {
 		s.class = fx.class

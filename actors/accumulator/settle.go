@@ -1,7 +1,6 @@
 package accumulator
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -59,12 +58,14 @@ func (s *State) settle(a *attempt, r messages.Result) {
 		s.retry(a, r.Now)
 	case protocol.NewEpoch:
 		s.settleSequenceError(a, r.Now)
+	case protocol.Split:
+		s.split(b, r.Now)
 	case protocol.Fatal:
 		s.fx.fatal = b.lastError
 		s.fail(b, b.lastError, b.status())
 	default:
 		s.closeGate()
-		s.fail(b, b.lastError, b.status())
+		s.refuse(b, r)
 	}
 }
 
@@ -77,6 +78,7 @@ func (s *State) settleSuccess(a *attempt, r messages.Result, open time.Duration)
 	if a.number > s.gate {
 		s.oneInFlight = false
 	}
+	s.limit.accepted(b.bytes, s.batchMaxBytes, r.Now)
 	offset := r.BaseOffset
 	if b.acks == messages.AcksNone || protocol.ErrorCode(r.Code) == protocol.DuplicateSequenceNumber {
 		offset = -1
@@ -115,10 +117,18 @@ func (s *State) settleLost(a *attempt, r messages.Result, open time.Duration) {
 func (s *State) retry(a *attempt, now seams.Instant) {
 	b := a.batch
 	first := s.failures == 0 || !s.oneInFlight || a.number > s.gate
-	s.closeGate()
 	if first {
 		s.failures++
 	}
+	if s.requeueLive(b) && first {
+		s.retryAt = now.Add(s.config.retry.Delay(s.failures, s.random))
+	}
+}
+
+// requeueLive is retry without the wait: it reports whether the batch is back in
+// line.
+func (s *State) requeueLive(b *batch) bool {
+	s.closeGate()
 	switch {
 	case b.live() == 0:
 		s.fail(b, messages.ErrDeliveryTimeout, b.status())
@@ -126,10 +136,12 @@ func (s *State) retry(a *attempt, now seams.Instant) {
 		s.fail(b, fmt.Errorf("%w after %d attempts: %w", messages.ErrRetriesExhausted, b.attempts, b.lastError), b.status())
 	default:
 		s.requeue(b)
-		if first {
-			s.retryAt = now.Add(s.config.retry.Delay(s.failures, s.random))
+		if s.limit.bytes < s.batchMaxBytes {
+			s.halveLarge()
 		}
+		return true
 	}
+	return false
 }
 
 // settleSequenceError handles OUT_OF_ORDER_SEQUENCE_NUMBER and
@@ -139,7 +151,7 @@ func (s *State) retry(a *attempt, now seams.Instant) {
 func (s *State) settleSequenceError(a *attempt, now seams.Instant) {
 	b := a.batch
 	if s.earlierUnsettled(b) {
-		s.retry(a, now)
+		s.requeueLive(b) // the earlier one's wait is wait enough
 		return
 	}
 	s.needsEpoch = true
@@ -158,7 +170,17 @@ func (s *State) settleSequenceError(a *attempt, now seams.Instant) {
 	// The batch is certainly not in the log, and no later one can be: they are
 	// all numbered anew, in order, under the next epoch. Those in flight follow
 	// when they are back in line.
-	s.broken, s.brokenFrom = b.identity, b.order
+	s.breakFrom(b)
+}
+
+// breakFrom takes the numbers from a batch that is certainly in no log and from
+// all behind it.
+func (s *State) breakFrom(b *batch) {
+	if s.broken != b.identity || b.order < s.brokenFrom {
+		s.broken, s.brokenFrom = b.identity, b.order
+	}
+	s.needsEpoch = true
+	s.renumberBroken(b)
 	for _, p := range s.pending {
 		s.renumberBroken(p)
 	}
@@ -221,30 +243,3 @@ func (s *State) assign(l messages.AssignLeader, now seams.Instant) {
 	clear(s.inFlight[len(kept):])
 	s.inFlight = kept
 }
-
-// failAll answers every record and refuses more.
-func (s *State) failAll(cause error) {
-	if s.closed == nil {
-		s.closed = cause
-	}
-	if o := s.open; o != nil {
-		s.open = nil
-		o.trimTail()
-		o.sealed = true
-		s.fail(o, cause, messages.NotPersisted)
-	}
-	for _, b := range s.pending {
-		s.fail(b, cause, b.status())
-	}
-	for _, b := range s.inFlight {
-		s.fail(b, cause, messages.PossiblyPersisted)
-		b.current = nil
-	}
-	clear(s.pending)
-	clear(s.inFlight)
-	s.pending, s.inFlight, s.backlogBytes = s.pending[:0], s.inFlight[:0], 0
-}
-
-// errRestartBroken is why records fail when a crashed accumulator left a state
-// that contradicts itself.
-var errRestartBroken = errors.New("accumulator crashed and its state is damaged")

@@ -1,7 +1,6 @@
 package accumulator
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -35,6 +34,11 @@ type config struct {
 	slowRequest        time.Duration
 	retry              messages.RetryPolicy
 	random             *rand.Rand
+	// resendInnocent sends the records of a refused batch again that the broker
+	// did not name (KIP-467).
+	resendInnocent bool
+	// charge counts memory that the state made itself in the byte budget.
+	charge func([]byte) *memory.Chunk
 }
 
 // effects are what a step of the state asks the box to do after unlocking.
@@ -78,22 +82,27 @@ type State struct {
 	oneInFlight  bool   // until an attempt numbered after gate succeeds
 	gate         uint64 // the last attempt when oneInFlight was set
 	attemptCount uint64
-	batchCount   uint64
+	batchCount   batchOrder
 	lastSuccess  seams.Instant
 	lastAppend   seams.Instant // when the last batch was begun
 	slow         bool
+	limit        sizeLimit
 
 	identity     messages.Identity
 	nextSequence int32
 	needsEpoch   bool // the sequence has a gap: no new number under identity
 	broken       messages.Identity
-	brokenFrom   uint64 // order of the first batch that cannot stand in a log under broken
+	brokenFrom   batchOrder // order of the first batch that cannot stand in a log under broken
 
 	closed        error
-	answeringOpen int   // whole batches in the completion lane
-	backlogBytes  int   // in pending
-	lastBytes     int   // size of the last sealed batch
-	unanswered    int64 // records
+	unsettled     batchList // every batch without an outcome, wherever it is
+	settling      result    // what a step is deciding about, should it crash
+	crashes       int       // since the last step that ended
+	suspect       bool      // a crash may have come between two halves of a change
+	answeringOpen int       // whole batches in the completion lane
+	backlogBytes  int       // in pending
+	lastBytes     int       // size of the last sealed batch
+	unanswered    int64     // records
 
 	fx effects
 }
@@ -104,7 +113,7 @@ type result struct {
 }
 
 func newState(c config) *State {
-	return &State{config: c, identity: messages.NoIdentity, broken: messages.NoIdentity, oneInFlight: true, leader: messages.AssignLeader{ID: -1, LeaderEpoch: -1}}
+	return &State{config: c, limit: sizeLimit{bytes: c.batchMaxBytes}, identity: messages.NoIdentity, broken: messages.NoIdentity, oneInFlight: true, leader: messages.AssignLeader{ID: -1, LeaderEpoch: -1}}
 }
 
 // recall makes a new state go on numbering where an earlier one of the same
@@ -150,7 +159,7 @@ func (s *State) appendRecord(a *messages.Admission, box *Box, unixMs int64, now 
 		return messages.AppendClosed, false, wakeAt
 	}
 	o := s.open
-	if o != nil && (o.acks != a.Acks || o.codec != a.Codec || o.bytes+a.Bytes > s.batchMaxBytes) {
+	if o != nil && (o.acks != a.Acks || o.codec != a.Codec || o.bytes+a.Bytes > s.limit.bytes) {
 		s.sealOpen(now)
 		o, review = nil, true
 	}
@@ -159,7 +168,7 @@ func (s *State) appendRecord(a *messages.Admission, box *Box, unixMs int64, now 
 			return messages.NeedsBatch, review, wakeAt
 		}
 		s.batchCount++
-		o = newBatch(box, s.batchCount, a.Acks, a.Codec)
+		o = s.enlist(newBatch(box, s.batchCount*orderStep, a.Acks, a.Codec))
 		o.numbered = s.idempotent && a.Acks == messages.AcksAll
 		o.lingerUntil = now.Add(s.linger)
 		s.lastAppend = now
@@ -191,7 +200,7 @@ func (s *State) appendRecord(a *messages.Admission, box *Box, unixMs int64, now 
 	if a.Context != nil && len(o.side.contexts) == 1 && o.side.contexts[0].first == o.count-1 {
 		wakeAt = min(wakeAt, now.Add(contextSweep))
 	}
-	if o.bytes+a.Bytes > s.batchMaxBytes {
+	if o.bytes+a.Bytes > s.limit.bytes {
 		s.sealOpen(now)
 		review = true
 	} else if a.Urgent || (o.count == 1 && s.linger == 0) {
@@ -211,8 +220,7 @@ func (s *State) sealOpen(now seams.Instant) {
 	b.sealed = true
 	s.lastBytes = b.bytes
 	if b.count == 0 {
-		b.settled = true
-		s.fx.freed = append(s.fx.freed, b.drop()...)
+		s.discard(b)
 		return
 	}
 	s.expireUnsent(b, now)
@@ -271,9 +279,17 @@ func (s *State) finish(b *batch, d messages.Delivery) {
 		return
 	}
 	b.settled = true
+	s.unsettled.remove(b)
 	s.unanswered -= int64(b.live())
 	s.answeringOpen++
 	s.fx.answers = append(s.fx.answers, answer{batch: b, side: b.side, delivery: d})
+	s.fx.freed = append(s.fx.freed, b.drop()...)
+}
+
+// discard ends a batch whose records live on elsewhere, or that has none.
+func (s *State) discard(b *batch) {
+	b.settled = true
+	s.unsettled.remove(b)
 	s.fx.freed = append(s.fx.freed, b.drop()...)
 }
 
@@ -291,8 +307,10 @@ func (s *State) step(now seams.Instant) {
 	for i := range s.results {
 		r := s.results[i]
 		s.results[i] = result{}
-		if r.attempt != nil { // nil: an earlier incarnation crashed after it
+		if r.attempt != nil { // nil: an earlier incarnation crashed over it
+			s.settling = r
 			s.settle(r.attempt, r.Result)
+			s.settling = result{}
 		}
 	}
 	s.results = s.results[:0]
@@ -320,152 +338,6 @@ func (s *State) next() *batch {
 func (s *State) openIsReady(now seams.Instant) bool {
 	o := s.open
 	return o != nil && o.count > 0 && (o.urgent || now >= o.lingerUntil)
-}
-
-func (s *State) canTake(now seams.Instant) bool {
-	if s.leader.Broker == nil || now < s.retryAt {
-		return false
-	}
-	if len(s.pending) == 0 {
-		if !s.openIsReady(now) {
-			return false
-		}
-		if s.open.codec != codecs.None {
-			// Compression runs elsewhere and announces the batch when done.
-			s.sealOpen(now)
-			return false
-		}
-	}
-	b := s.next()
-	return !b.compressing && s.hasWindow(b, now)
-}
-
-// hasWindow applies the rules of how many batches may be in flight (DESIGN 4.3).
-func (s *State) hasWindow(b *batch, now seams.Instant) bool {
-	n := len(s.inFlight)
-	if n == 0 {
-		return true
-	}
-	last := s.inFlight[n-1]
-	if last.numbered != b.numbered || last.current.broker != s.leader.ID {
-		return false
-	}
-	if s.classOf(b).Lane != last.current.lane {
-		return false
-	}
-	if !b.numbered {
-		return n < s.unnumberedInFlight && s.failures == 0
-	}
-	if s.oneInFlight || s.needsEpoch || now.Sub(s.lastSuccess) > producerForgottenAfter {
-		return false
-	}
-	return n < s.maxInFlight
-}
-
-func (s *State) classOf(b *batch) messages.Class {
-	c := messages.Class{Lane: messages.LaneProduce, Acks: b.acks}
-	switch {
-	case b.acks == messages.AcksNone:
-		c.Lane = messages.LaneNoAcks
-	case s.slow:
-		c.Lane = messages.LaneSlow
-	}
-	return c
-}
-
-// take hands the next batch over. The caller stamps it after unlocking.
-func (s *State) take(r messages.TakeRequest) (*attempt, messages.TakeStatus) {
-	if s.leader.ID != r.Broker {
-		// An announcement from before the leader moved; the flag is about the new
-		// leader's.
-		return nil, messages.TakeDone
-	}
-	if b := s.next(); b != nil && b.count > 0 && s.hasEnded(b, r.Now) {
-		s.sweep(r.Now)
-	}
-	if !s.canTake(r.Now) {
-		s.announced = false
-		return nil, messages.TakeDone
-	}
-	b := s.next()
-	if s.classOf(b) != r.Class {
-		return nil, messages.TakeReclass
-	}
-	if !r.First && b.wireBytes() > r.RoomBytes {
-		return nil, messages.TakeNoRoom
-	}
-	if b.codec == codecs.Zstd && r.ProduceVersion < 7 {
-		s.announced = false
-		s.unqueue(b)
-		s.fail(b, errZstdTooOld, b.status())
-		s.review(r.Now)
-		return nil, messages.TakeDone
-	}
-	if b.numbered && !b.hasSequence {
-		if !s.adopt(r.Identity) {
-			return nil, messages.TakeNeedsIdentity
-		}
-	}
-	if !b.sealed {
-		s.sealOpen(r.Now)
-		if b.count == 0 {
-			s.announced = false
-			return nil, messages.TakeDone
-		}
-	}
-	s.unqueue(b)
-	if b.numbered && !b.hasSequence {
-		b.identity, b.sequence, b.hasSequence = s.identity, s.nextSequence, true
-		s.nextSequence = int32((int64(s.nextSequence) + int64(b.count)) % sequenceModulus)
-	}
-	s.attemptCount++
-	b.attempts++
-	b.broker = r.Broker
-	a := &b.first
-	if b.attempts > 1 {
-		a = new(attempt)
-	}
-	*a = attempt{
-		batch: b, number: s.attemptCount, broker: r.Broker, taken: r.Now, lane: r.Class.Lane,
-		numbers: numbers{b.hasSequence, b.identity, b.sequence}, again: b.attempts > 1,
-	}
-	b.current = a
-	b.holds.Add(1) // until the write has ended: a batch may fail while it is written
-	s.inFlight = append(s.inFlight, b)
-	if s.canTake(r.Now) {
-		return a, messages.TakeMore
-	}
-	s.announced = false
-	return a, messages.TakeDone
-}
-
-var errZstdTooOld = errors.New("zstd needs a broker of version 2.1 or later (Produce 7); choose another codec")
-
-// adopt makes sure that the state has an identity under which it may number new
-// batches. A partition keeps its identity as long as it can: others' bumps do
-// not concern it.
-func (s *State) adopt(offered messages.Identity) bool {
-	if s.identity.Known() && !s.needsEpoch {
-		return true
-	}
-	if len(s.inFlight) > 0 || !offered.Known() {
-		return false
-	}
-	if offered.ProducerID == s.identity.ProducerID && offered.Epoch <= s.identity.Epoch {
-		// Ours is the one with the gap, or the broker has not heard of it yet.
-		s.fx.bump, s.fx.bumpFrom = true, s.identity
-		return false
-	}
-	// A new identity numbers from 0, and this is the first time that this
-	// partition goes under it: identities are never handed out twice.
-	s.identity, s.nextSequence, s.needsEpoch = offered, 0, false
-	s.closeGate()
-	return true
-}
-
-func (s *State) closeGate() {
-	s.oneInFlight = true
-	s.gate = s.attemptCount
 }
 
 func (s *State) unqueue(b *batch) {
@@ -499,45 +371,4 @@ func (s *State) needBytes(n int) int {
 		return max(n, memory.SmallChunkBytes)
 	}
 	return max(n, memory.ChunkBytes)
-}
-
-// invariant is checked by tests after every step and by each new incarnation of
-// the actor.
-func (s *State) invariant() error {
-	var last uint64
-	live := int64(0)
-	bytes := 0
-	for _, b := range s.pending {
-		if b.order <= last {
-			return fmt.Errorf("pending batch %d stands after %d", b.order, last)
-		}
-		if b.settled || !b.sealed || b.current != nil {
-			return fmt.Errorf("pending batch %d is settled, open or in flight", b.order)
-		}
-		last = b.order
-		live += int64(b.live())
-		bytes += b.bytes
-	}
-	if bytes != s.backlogBytes {
-		return fmt.Errorf("backlog is %d bytes, counted %d", bytes, s.backlogBytes)
-	}
-	if s.open != nil {
-		if s.open.order <= last {
-			return fmt.Errorf("open batch %d stands after %d", s.open.order, last)
-		}
-		live += int64(s.open.live())
-	}
-	for _, b := range s.inFlight {
-		if b.settled || b.current == nil {
-			return fmt.Errorf("in-flight batch %d is settled or has no attempt", b.order)
-		}
-		live += int64(b.live())
-	}
-	if live != s.unanswered {
-		return fmt.Errorf("%d records are unanswered, counted %d", live, s.unanswered)
-	}
-	if limit := max(s.maxInFlight, s.unnumberedInFlight); len(s.inFlight) > limit {
-		return fmt.Errorf("%d batches in flight, limit %d", len(s.inFlight), limit)
-	}
-	return nil
 }

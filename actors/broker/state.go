@@ -333,13 +333,25 @@ func (s *State) settleAnswer(r *request, response *protocol.ProduceResponse, now
 		b.batch.Settle(messages.Result{
 			Now: now, Broker: s.id, Sent: true, Code: p.ErrorCode, ErrorMessage: string(p.ErrorMessage),
 			BaseOffset: p.BaseOffset, LogAppendTimeMs: p.LogAppendTimeMs, LogStartOffset: p.LogStartOffset,
-			LeaderID: p.CurrentLeaderID, LeaderEpoch: p.CurrentLeaderEpoch,
+			RecordErrors: recordErrors(p), LeaderID: p.CurrentLeaderID, LeaderEpoch: p.CurrentLeaderEpoch,
 		})
 	}
 	s.settleRest(r, fmt.Errorf("%w: broker %d left the partition out of its answer", messages.ErrConnectionLost, s.id), true, now)
 	if response.ThrottleMs > 0 {
 		s.lanes[r.lane].throttled = now.Add(time.Duration(response.ThrottleMs) * time.Millisecond)
 	}
+}
+
+// recordErrors copies out of the response what it says of single records.
+func recordErrors(p *protocol.PartitionResponse) []messages.RecordError {
+	if len(p.RecordErrors) == 0 {
+		return nil
+	}
+	errors := make([]messages.RecordError, len(p.RecordErrors))
+	for i, e := range p.RecordErrors {
+		errors[i] = messages.RecordError{Index: e.BatchIndex, Message: string(e.Message)}
+	}
+	return errors
 }
 
 func (p *part) is(r *protocol.PartitionResponse, version int16) bool {

@@ -34,8 +34,6 @@ package embedded_test
 //
 // Rows of Java that have only part of a test here:
 //
-//   - java 09: batches are not split yet; the test of the split skips itself as long
-//     as MESSAGE_TOO_LARGE fails every record of the batch.
 //   - java 10: the weights of the adaptive choice depend on backlogs that no test
 //     can hold still; what is tested is that the choice sticks, moves at the edge
 //     of a batch, skips leaderless partitions and starves none.

@@ -420,9 +420,6 @@ func TestJavaSplit(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i, d := range got.wait(t, 100) {
-			if errors.Is(d.Err, protocol.MessageTooLarge) {
-				t.Skip("batches are not split yet: MESSAGE_TOO_LARGE fails all of their records")
-			}
 			if d.Err != nil || d.Tag != uint64(i) || d.Offset != int64(i) {
 				t.Fatalf("outcome %d: %+v", i, d)
 			}
