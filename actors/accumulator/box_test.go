@@ -103,7 +103,7 @@ func (s *stage) lead(pid *actor.PID, id, epoch int32) {
 
 func (s *stage) request(id int32, class messages.Class) messages.TakeRequest {
 	return messages.TakeRequest{
-		Now: s.box.settings.Clock.Now(), Broker: id, Identity: messages.Identity{ProducerID: 7}, Class: class,
+		Now: s.box.settings.Clock.Now(), Broker: id, Identity: messages.Identity{ProducerID: 7, Generation: 1}, Class: class,
 		RoomBytes: 1 << 20, First: true, ProduceVersion: 13,
 	}
 }
@@ -415,7 +415,7 @@ func TestCutKeepsWhatIsTheirs(t *testing.T) {
 		r.check()
 		r.effects()
 		r.assign(1, 1)
-		a, _ := r.take(messages.TakeRequest{Broker: 1, Identity: messages.Identity{ProducerID: 7}, Class: messages.Class{Acks: messages.AcksAll}})
+		a, _ := r.take(messages.TakeRequest{Broker: 1, Identity: messages.Identity{ProducerID: 7, Generation: 1}, Class: messages.Class{Acks: messages.AcksAll}})
 		if a == nil {
 			t.Fatal("nothing to take")
 		}

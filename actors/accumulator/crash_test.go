@@ -29,7 +29,7 @@ func inFlight(t *testing.T) (*rig, *attempt, answersOf) {
 			break
 		}
 		r.effects()
-		if _, status := r.take(messages.TakeRequest{Broker: 1, Identity: messages.Identity{ProducerID: 7}, Class: r.s.classOf(r.s.next())}); status != messages.TakeDone {
+		if _, status := r.take(messages.TakeRequest{Broker: 1, Identity: messages.Identity{ProducerID: 7, Generation: 1}, Class: r.s.classOf(r.s.next())}); status != messages.TakeDone {
 			t.Fatal(status)
 		}
 	}
@@ -56,7 +56,7 @@ func TestCrashBetweenTwoLines(t *testing.T) {
 	// The partition goes on, under another epoch.
 	r.append(admission("c", got.callback("c")))
 	r.now = r.now.Add(time.Second)
-	if _, status := r.take(messages.TakeRequest{Broker: 1, Identity: messages.Identity{ProducerID: 7}, Class: messages.Class{Lane: messages.LaneProduce, Acks: messages.AcksAll}}); status != messages.TakeNeedsIdentity {
+	if _, status := r.take(messages.TakeRequest{Broker: 1, Identity: messages.Identity{ProducerID: 7, Generation: 1}, Class: messages.Class{Lane: messages.LaneProduce, Acks: messages.AcksAll}}); status != messages.TakeNeedsIdentity {
 		t.Errorf("status %v under the old epoch", status)
 	}
 	if used := r.s.open.chunks; len(used) == 0 {
@@ -75,7 +75,7 @@ func TestCrashOverAnAnswer(t *testing.T) {
 	r.step()
 	r.effects()
 	a.WriteEnded()
-	again, _ := r.take(messages.TakeRequest{Broker: 1, Identity: messages.Identity{ProducerID: 7}, Class: r.s.classOf(r.s.next())})
+	again, _ := r.take(messages.TakeRequest{Broker: 1, Identity: messages.Identity{ProducerID: 7, Generation: 1}, Class: r.s.classOf(r.s.next())})
 	if again == nil || again.batch != a.batch || again.numbers != a.numbers {
 		t.Fatalf("attempt %+v after %+v", again, a)
 	}
@@ -121,7 +121,7 @@ func TestTakeThatCrashes(t *testing.T) {
 	a.Urgent = true
 	r.append(a)
 	r.effects()
-	ask := messages.TakeRequest{Broker: 1, Identity: messages.Identity{ProducerID: 7}, RoomBytes: 1000, First: true, ProduceVersion: 13,
+	ask := messages.TakeRequest{Broker: 1, Identity: messages.Identity{ProducerID: 7, Generation: 1}, RoomBytes: 1000, First: true, ProduceVersion: 13,
 		Class: messages.Class{Lane: messages.LaneProduce, Acks: messages.AcksAll}}
 	take := func() messages.Batch {
 		ask.Now = r.now

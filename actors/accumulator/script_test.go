@@ -82,7 +82,7 @@ func runScript(t *testing.T, text string) string {
 	s := &script{
 		count: make(map[string]int), answers: make(map[string]int), contexts: make(map[string]context.CancelCauseFunc),
 		ctx: make(map[string]context.Context), attempts: make(map[uint64]*attempt), unended: make(map[uint64]bool),
-		batches: make(map[string]*batch), identity: messages.Identity{ProducerID: 7},
+		batches: make(map[string]*batch), identity: messages.Identity{ProducerID: 7, Generation: 1},
 	}
 	for n, line := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
 		if strings.HasPrefix(line, " ") {
@@ -168,6 +168,10 @@ func parseIdentity(text string) (messages.Identity, error) {
 		return messages.NoIdentity, nil
 	}
 	_, err := fmt.Sscanf(text, "%d/%d", &i.ProducerID, &i.Epoch)
+	i.Generation = 1 + int64(i.Epoch) // or given as 9/0.4
+	if n, ok := strings.CutPrefix(text, fmt.Sprintf("%d/%d.", i.ProducerID, i.Epoch)); ok {
+		i.Generation, err = strconv.ParseInt(n, 10, 64)
+	}
 	return i, err
 }
 

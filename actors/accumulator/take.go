@@ -137,7 +137,7 @@ func (s *State) adopt(offered messages.Identity) bool {
 	if len(s.inFlight) > 0 || !offered.Known() {
 		return false
 	}
-	if offered.ProducerID == s.identity.ProducerID && offered.Epoch <= s.identity.Epoch {
+	if s.identity.Known() && !offered.Newer(s.identity) {
 		// Ours is the one with the gap, or the broker has not heard of it yet.
 		s.fx.bump, s.fx.bumpFrom = true, s.identity
 		return false

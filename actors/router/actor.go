@@ -305,7 +305,7 @@ func (k *keeper) evacuate(t *Topic, old *routes, now seams.Instant) messages.Ide
 	var rescued []parked
 	for _, box := range old.boxes {
 		stranded, identity := box.Evacuate(cause)
-		if identity.ProducerID > newest.ProducerID || (identity.ProducerID == newest.ProducerID && identity.Epoch > newest.Epoch) {
+		if identity.Newer(newest) {
 			newest = identity
 		}
 		for i := range stranded.Records {
