@@ -287,6 +287,20 @@ func (b *Budget) Adopt(account *Account, bytes []byte) *Chunk {
 	return &Chunk{Bytes: bytes, charge: cap(bytes), account: account}
 }
 
+// Grow charges n bytes of bookkeeping to c, whatever the budget says: they are
+// needed to answer what is admitted already. A chunk without bytes of its own
+// takes the account at its first growth.
+func (b *Budget) Grow(account *Account, c *Chunk, n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if c.account == nil {
+		c.account = account
+	}
+	c.charge += n
+	b.used += n
+	c.account.used += n
+}
+
 // Release gives chunks back and serves those who wait.
 func (b *Budget) Release(chunks ...*Chunk) {
 	if len(chunks) == 0 {

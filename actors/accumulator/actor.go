@@ -33,6 +33,7 @@ func Spawn(parent actor.SpawnerContext, settings *messages.Settings, budget *mem
 			resendInnocent: settings.ResendInnocent,
 		}),
 	}
+	b.state.grow = func(c *memory.Chunk, n int) { budget.Grow(b.account.Load(), c, n) }
 	b.state.charge = func(bytes []byte) *memory.Chunk { return budget.Adopt(b.account.Load(), bytes) }
 	if l, ok := settings.Sequences.Recall(spec.Topic, spec.TopicID, spec.Partition); ok {
 		b.state.recall(l)

@@ -47,6 +47,16 @@ type side struct {
 	tokenBase int32
 }
 
+// batchOverhead is about what a batch takes besides its buffers, whatever it
+// holds.
+const batchOverhead = int(unsafe.Sizeof(batch{}) + unsafe.Sizeof(side{}))
+
+// size is what the runs and tokens take.
+func (d *side) size() int {
+	return len(d.callbacks)*int(unsafe.Sizeof(callbackRun{})) + len(d.contexts)*int(unsafe.Sizeof(contextRun{})) +
+		len(d.stamps)*int(unsafe.Sizeof(stampRun{})) + len(d.tokens)*int(unsafe.Sizeof(token{}))
+}
+
 // batch is a run of records of one partition that lives and dies together on
 // the wire. Before it is sealed it grows; from its first hand-over on its bytes
 // are frozen.
@@ -65,7 +75,9 @@ type batch struct {
 	maxMs      int64
 	timeoutMs  int32
 
-	side *side
+	side    *side
+	ledger  memory.Chunk // charges side and the batch itself
+	charged int          // by ledger
 
 	lingerUntil seams.Instant
 	urgent      bool

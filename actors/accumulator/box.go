@@ -433,10 +433,16 @@ func (b *Box) batchAnswered(p *batch) {
 	b.state.answeringOpen--
 	b.returnSide(p)
 	b.mu.Unlock()
+	if p.charged > 0 {
+		b.budget.Release(&p.ledger)
+	}
 }
 
 // maxKeptSides bounds the bookkeeping slices that a partition keeps for reuse.
-const maxKeptSides = 4
+const (
+	maxKeptSides     = 4
+	maxKeptSideBytes = 16 << 10
+)
 
 func (b *Box) takeSide() *side {
 	if n := len(b.sides); n > 0 {
@@ -450,7 +456,7 @@ func (b *Box) takeSide() *side {
 func (b *Box) returnSide(p *batch) {
 	d := p.side
 	p.side = nil
-	if d == nil || len(b.sides) >= maxKeptSides || cap(d.stamps) > 1024 || p.answeredCount > 0 {
+	if d == nil || len(b.sides) >= maxKeptSides || d.size() > maxKeptSideBytes || p.answeredCount > 0 {
 		return
 	}
 	clear(d.callbacks)

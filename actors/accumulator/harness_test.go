@@ -58,6 +58,7 @@ func newRig(t testing.TB, c config) *rig {
 	}
 	b.lane.box = b
 	b.account.Store(budget.NewAccount("leader", 1))
+	b.state.grow = func(c *memory.Chunk, n int) { budget.Grow(b.account.Load(), c, n) }
 	b.state.charge = func(bytes []byte) *memory.Chunk { return budget.Adopt(b.account.Load(), bytes) }
 	return &rig{t: t, box: b, s: &b.state, now: seams.Instant(time.Second), budget: budget}
 }

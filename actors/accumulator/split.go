@@ -206,6 +206,7 @@ func (s *State) carve(b *batch, from, to int32, leaveOut func(int32) bool) *batc
 		c.count++
 	})
 	c.bytes = len(out) - protocol.BatchHeaderSize
+	s.chargeLedger(c)
 	c.chunks, c.chunkFirst = []*memory.Chunk{s.charge(out)}, []int32{0}
 	if leaveOut == nil {
 		for i := from; i < to; i++ {

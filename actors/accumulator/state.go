@@ -37,6 +37,8 @@ type config struct {
 	// resendInnocent sends the records of a refused batch again that the broker
 	// did not name (KIP-467).
 	resendInnocent bool
+	// grow charges n more bytes of a batch's bookkeeping to the byte budget.
+	grow func(c *memory.Chunk, n int)
 	// charge counts memory that the state made itself in the byte budget.
 	charge func([]byte) *memory.Chunk
 }
@@ -194,6 +196,9 @@ func (s *State) appendRecord(a *messages.Admission, box *Box, unixMs int64, now 
 		}
 		o.addChunk(a.Chunk)
 		a.Chunk = nil
+		if len(o.chunks) > 1 {
+			s.chargeLedger(o)
+		}
 	}
 	o.add(a, unixMs, now)
 	s.unanswered++
@@ -218,6 +223,7 @@ func (s *State) sealOpen(now seams.Instant) {
 	s.open = nil
 	b.trimTail()
 	b.sealed = true
+	s.chargeLedger(b)
 	s.lastBytes = b.bytes
 	if b.count == 0 {
 		s.discard(b)
@@ -291,6 +297,18 @@ func (s *State) discard(b *batch) {
 	b.settled = true
 	s.unsettled.remove(b)
 	s.fx.freed = append(s.fx.freed, b.drop()...)
+	if b.charged > 0 {
+		s.fx.freed = append(s.fx.freed, &b.ledger)
+	}
+}
+
+// chargeLedger charges what a batch keeps about its records besides their bytes,
+// as it is now: until the last callback has returned.
+func (s *State) chargeLedger(b *batch) {
+	if n := batchOverhead + b.side.size(); n > b.charged {
+		s.grow(&b.ledger, n-b.charged)
+		b.charged = n
+	}
 }
 
 // fail ends a batch with an error. A numbered batch that was ever handed over

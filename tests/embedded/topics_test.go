@@ -154,6 +154,7 @@ func TestUnknownTopics(t *testing.T) {
 		cluster := startCluster(t, 1, map[string]int32{"known": 1})
 		p := newProducer(t, cluster, smallBuffer()...)
 		warm(t, p, "known", 0)
+		eventually(t, "an empty buffer", func() bool { return p.BufferedBytes() == 0 })
 		value := strings.Repeat("v", 1000)
 		n := 0
 		for ; ; n++ {
