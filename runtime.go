@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"reflect"
-	"sync"
 	"sync/atomic"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -71,8 +70,8 @@ type Producer struct {
 	queue    *seams.RunQueue // nil when the dispatcher was given
 	owned    bool            // the actor system is ours
 	options  router.Options
-	closing  sync.Once
-	closed   chan struct{}
+	closing  atomic.Bool // a call to Close takes the tree down
+	closed   *seams.Latch
 	closeErr error
 }
 
@@ -112,8 +111,9 @@ func start(system *actor.ActorSystem, options []Option) (*Producer, error) {
 	if c.Name == "" {
 		c.Name = fmt.Sprintf("troupe/%d", instances.Add(1))
 	}
-	p := &Producer{config: c, closed: make(chan struct{})}
+	p := &Producer{config: c}
 	p.applySeams()
+	p.closed = seams.NewLatch(c.Parking)
 	if c.partitioner == nil {
 		c.partitioner = partitioners.Default
 	}
@@ -124,7 +124,11 @@ func start(system *actor.ActorSystem, options []Option) (*Producer, error) {
 		system = actor.NewActorSystem(actor.WithLoggerFactory(loggerFactory(c.Log)), actor.WithDeadLetterRequestLogging(false))
 	}
 	p.system = system
-	t, err := supervisor.Start(system.Root, supervisor.Config{Settings: &c.Settings, Partitioner: partitioner, HashedByMurmur2: hashed})
+	tree := supervisor.Config{Settings: &c.Settings, Partitioner: partitioner, HashedByMurmur2: hashed}
+	if p.queue != nil {
+		tree.OnStopped = p.queue.Close
+	}
+	t, err := supervisor.Start(system.Root, tree)
 	if err != nil {
 		if p.queue != nil {
 			p.queue.Close()
@@ -132,13 +136,6 @@ func start(system *actor.ActorSystem, options []Option) (*Producer, error) {
 		return nil, err
 	}
 	p.troupe = t
-	if p.queue != nil {
-		// However the tree comes down: by Close, or by whoever stopped its PID.
-		c.Executor.Run(func() {
-			<-t.Stopped()
-			p.queue.Close()
-		})
-	}
 	p.options = router.Options{Acks: c.Acks, Codec: c.Compression, Wait: true, MaxBlock: c.maxBlock}
 	return p, nil
 }
@@ -264,18 +261,33 @@ func (p *Producer) withDeadline(ctx context.Context) (context.Context, context.C
 
 // Close refuses further records, waits for the outcomes of those admitted until
 // the context ends, answers the rest with ErrClosed, and stops every actor. A
-// second call waits for the first.
+// context without a deadline gets the longest that an outcome can take
+// (delivery.timeout.ms and request.timeout.ms). After the context's end Close
+// takes a second more if a callback does not return, which is so when one calls
+// it, and at most five while an actor cannot end.
+//
+// It returns nil when every record had its outcome in time, else the context's
+// cause. Of several calls the context that ends first counts, and all return the
+// same; once the producer is closed, so does every later call, at once.
 func (p *Producer) Close(ctx context.Context) error {
-	p.closing.Do(func() {
-		ctx, cancel := p.withDeadline(ctx)
-		defer cancel()
-		p.closeErr = p.troupe.Close(ctx)
-		if p.owned {
+	if p.closed.IsOpen() {
+		return p.closeErr
+	}
+	ctx, cancel := p.withDeadline(ctx)
+	defer cancel()
+	drained := p.troupe.Drain(ctx)
+	if p.closing.CompareAndSwap(false, true) {
+		p.closeErr = p.troupe.Stop(drained)
+		if p.owned && !p.system.IsStopped() { // whoever has it from System may have been first
 			p.system.Shutdown()
 		}
-		close(p.closed)
-	})
-	<-p.closed
+		p.closed.Open()
+		return p.closeErr
+	}
+	// The other call takes no longer than Stop does.
+	if err := p.closed.Wait(context.Background()); err != nil {
+		return err
+	}
 	return p.closeErr
 }
 

@@ -2,6 +2,8 @@ package supervisor
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -9,47 +11,57 @@ import (
 	"github.com/troupe-kafka/troupe/messages"
 )
 
-// closeGrace is how long Close waits for the callbacks of the records that it
+// closeGrace is how long Stop waits for the callbacks of the records that it
 // failed itself; a callback may be what is calling it.
 const closeGrace = time.Second
+
+// stopGrace is how long Stop waits for the tree to come down. It takes
+// milliseconds, unless code of the user's hangs in it: the Close of a connection
+// that came from a dialer, or a dispatcher.
+const stopGrace = 5 * time.Second
 
 // WaitReady returns when the cluster has answered once, or with the context's
 // cause.
 func (t *Troupe) WaitReady(ctx context.Context) error {
-	select {
-	case <-t.shared.stopped: // also if the cluster has answered before
+	if t.shared.stopped.IsOpen() { // also if the cluster has answered before
 		return messages.ErrClosed
-	default:
 	}
-	select {
-	case <-t.shared.ready:
-		return nil
-	case <-t.shared.stopped:
+	err := t.shared.ready.Wait(ctx)
+	if t.shared.stopped.IsOpen() {
 		return messages.ErrClosed
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
+	return err
 }
 
-// Close refuses further records, waits for the outcomes of those admitted until
-// the context ends, answers the rest, and takes the tree down. It returns nil
-// when every record had its outcome in time.
-func (t *Troupe) Close(ctx context.Context) error {
+// Drain refuses further records and waits for the outcomes and callbacks of
+// those admitted, or for the context, whose cause it then returns.
+func (t *Troupe) Drain(ctx context.Context) error {
 	t.Router.Refuse(messages.ErrClosed)
-	err := t.Router.Flush(ctx)
-	if err != nil {
+	return t.Router.Flush(ctx)
+}
+
+// Stop takes the tree down. drained is what Drain returned: if that is an error,
+// the records that are left are answered with ErrClosed first. Stop returns
+// drained, or that the actors have not ended after stopGrace.
+func (t *Troupe) Stop(drained error) error {
+	if drained != nil {
 		t.Router.FailAll(messages.ErrClosed)
 		grace, cancel := t.settings.Clock.WithTimeout(context.Background(), closeGrace)
 		defer cancel()
 		_ = t.Router.Flush(grace)
 	}
+	if t.shared.stopped.IsOpen() {
+		return drained
+	}
 	t.system.Root.Send(t.root, &messages.CloseNow{})
-	<-t.shared.stopped
-	return err
+	ctx, cancel := t.settings.Clock.WithTimeout(context.Background(), stopGrace)
+	defer cancel()
+	if err := t.shared.stopped.Wait(ctx); err != nil {
+		t.settings.Log.Error().Dur("waited", stopGrace).Msg("the producer's actors have not ended; something holds up one of their turns")
+		return errors.Join(drained, fmt.Errorf("the actors have not ended: %w", err))
+	}
+	return drained
 }
-
-// Stopped is closed when the tree is down.
-func (t *Troupe) Stopped() <-chan struct{} { return t.shared.stopped }
 
 // closeInBackground is Close for those who asked by message: it gives records
 // their delivery timeout, and no more.

@@ -22,6 +22,9 @@ type Config struct {
 	Settings        *messages.Settings
 	Partitioner     partitioners.Partitioner
 	HashedByMurmur2 bool
+	// OnStopped is called once, in the root's last turn, however the tree came
+	// down. It must not block; nil is nothing.
+	OnStopped func()
 }
 
 // Troupe is a running tree of actors.
@@ -38,8 +41,8 @@ type Troupe struct {
 
 // shared is what the root tells callers without a message.
 type shared struct {
-	ready   chan struct{} // first metadata arrived
-	stopped chan struct{} // the tree is down
+	ready   *seams.Latch // the first metadata has arrived, or the tree is down
+	stopped *seams.Latch // the tree is down
 }
 
 type node struct {
@@ -75,7 +78,7 @@ func Start(parent actor.SpawnerContext, c Config) (*Troupe, error) {
 	s := c.Settings
 	system := parent.ActorSystem()
 	r := &root{
-		Config: c, shared: &shared{ready: make(chan struct{}), stopped: make(chan struct{})},
+		Config: c, shared: &shared{ready: seams.NewLatch(s.Parking), stopped: seams.NewLatch(s.Parking)},
 		nodes: make(map[int32]*node), spawned: make(map[int32]int), identity: messages.NoIdentity, processID: s.Name + "/router-process",
 	}
 	s.Sequences, s.Stamps = sequencer.NewLedger(), seams.NewStamps(s.Clock)
@@ -163,7 +166,11 @@ func (r *root) Receive(c actor.Context) {
 				p.SendSystemMessage(w, &actor.Terminated{Who: process})
 			}
 		}
-		close(r.shared.stopped)
+		r.shared.stopped.Open()
+		r.shared.ready.Open() // who waits for it looks at the other
+		if r.OnStopped != nil {
+			r.OnStopped()
+		}
 	}
 }
 
@@ -261,7 +268,7 @@ func (r *root) clusterChanged(c actor.Context, m *messages.ClusterChanged) {
 	c.Send(r.router, &messages.RoutesChanged{View: m.View, Brokers: pids})
 	if !r.isReady {
 		r.isReady = true
-		close(r.shared.ready)
+		r.shared.ready.Open()
 	}
 }
 

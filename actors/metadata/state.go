@@ -106,6 +106,11 @@ func (s *State) forget(name string) {
 
 // want asks for a refresh as soon as the minimum age allows.
 func (s *State) want(now seams.Instant) {
+	if !s.inFlight && s.failures >= len(s.sequence) {
+		// Nobody answers, and the next try has its time. Whoever asks now has lost
+		// a connection, as each try does: it must not end its own wait.
+		return
+	}
 	at := now
 	if s.lastAt > 0 {
 		at = max(now, s.lastAt.Add(s.minAge))

@@ -28,6 +28,10 @@ type parking struct {
 	flushes []*messages.FlushWaiter
 	pending *routes // known, but not drained into yet
 	tries   int     // refreshes that did not show it
+	// leaving is how many records are parked no more and have not been answered
+	// yet; a Flush that comes now waits for their callbacks, too.
+	leaving int
+	late    []*messages.FlushWaiter
 }
 
 // parked is a copy of a record, in a chunk of the parking's own.
@@ -166,6 +170,7 @@ func (t *Topic) refuseParked(cause error) {
 		refused = append(refused, refusedRecord{p, cause})
 	}
 	chunks, flushes := t.endLocked(t.pending)
+	t.leaving += len(refused)
 	t.mu.Unlock()
 	t.finishParked(refused, chunks, flushes)
 }
@@ -206,8 +211,9 @@ func (t *Topic) endLocked(rt *routes) ([]*memory.Chunk, []*messages.FlushWaiter)
 	return chunks, flushes
 }
 
-// finishParked gives refused records their outcome, the memory back, and lets
-// flushes go on: outside every lock and actor, since callbacks run.
+// finishParked gives refused records, which the caller has counted as leaving,
+// their outcome, the memory back, and lets flushes go on: outside every lock and
+// actor, since callbacks run.
 func (t *Topic) finishParked(refused []refusedRecord, chunks []*memory.Chunk, flushes []*messages.FlushWaiter) {
 	if len(refused)+len(chunks)+len(flushes) == 0 {
 		return
@@ -217,6 +223,11 @@ func (t *Topic) finishParked(refused []refusedRecord, chunks []*memory.Chunk, fl
 			t.answerOne(f)
 		}
 		t.router.Budget.Release(chunks...)
+		t.mu.Lock()
+		if t.leaving -= len(refused); t.leaving == 0 {
+			flushes, t.late = append(flushes, t.late...), nil
+		}
+		t.mu.Unlock()
 		for _, w := range flushes {
 			w.Done()
 		}
@@ -256,11 +267,13 @@ func (t *Topic) drain(rt *routes) bool {
 		if !full {
 			t.routes.Store(rt)
 		}
+		t.leaving += len(refused)
 		t.mu.Unlock()
 		t.finishParked(refused, nil, nil)
 		return false
 	}
 	chunks, flushes := t.endLocked(rt)
+	t.leaving += len(refused)
 	t.mu.Unlock()
 	t.finishParked(refused, chunks, flushes)
 	return true
@@ -320,6 +333,7 @@ func (t *Topic) expireParked(now seams.Instant, wait seams.Instant, why error) {
 	if len(kept) == 0 {
 		chunks, flushes = t.endLocked(t.pending)
 	}
+	t.leaving += len(refused)
 	t.mu.Unlock()
 	t.finishParked(refused, chunks, flushes)
 }

@@ -153,6 +153,10 @@ func (t *Topic) flush(w *messages.FlushWaiter) {
 		w.Add(1)
 		t.flushes = append(t.flushes, w)
 	}
+	if t.leaving > 0 {
+		w.Add(1)
+		t.late = append(t.late, w)
+	}
 	rt := t.routes.Load()
 	t.mu.Unlock()
 	if rt != nil {
@@ -191,7 +195,7 @@ func (r *Router) Unanswered() int {
 	n := 0
 	for _, t := range r.sorted() {
 		t.mu.Lock()
-		n += len(t.parked)
+		n += len(t.parked) + t.leaving
 		rt := t.routes.Load()
 		if rt == nil {
 			rt = t.pending

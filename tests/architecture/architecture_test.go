@@ -76,6 +76,10 @@ var seamOnly = map[string][]string{
 	"math/rand/v2": {"Int", "IntN", "Int32", "Int32N", "Int64", "Int64N", "Uint", "UintN", "Uint32", "Uint32N", "Uint64", "Uint64N", "N", "Float32", "Float64", "Perm", "Shuffle", "NormFloat64", "ExpFloat64", "New", "NewPCG", "NewChaCha8", "NewZipf"},
 }
 
+// waitsInSync are the parts of package sync in which a goroutine waits for what
+// another does. Callers wait at the spots of the parking seam instead.
+var waitsInSync = []string{"Cond", "NewCond", "WaitGroup", "Once", "OnceFunc", "OnceValue", "OnceValues"}
+
 // inOptions is all that options.go may use of package net: it opens nothing.
 var inOptions = []string{"SplitHostPort", "Conn"}
 
@@ -171,6 +175,7 @@ func load(t *testing.T) []*file {
 func TestImportsPointDown(t *testing.T)       { check(t, load(t), importsPointDown) }
 func TestDependenciesStayPut(t *testing.T)    { check(t, load(t), dependenciesStayPut) }
 func TestOnlySeamsTouchTheWorld(t *testing.T) { check(t, load(t), onlySeamsTouchTheWorld) }
+func TestOnlySeamsWait(t *testing.T)          { check(t, load(t), onlySeamsWait) }
 func TestStatesArePure(t *testing.T)          { check(t, load(t), statesArePure) }
 func TestFilesAreShort(t *testing.T)          { check(t, load(t), filesAreShort) }
 
@@ -254,6 +259,33 @@ func onlySeamsTouchTheWorld(f *file) (problems []string) {
 			}
 			if from == "net" && !slices.Contains(inOptions, n.Sel.Name) {
 				problems = append(problems, fmt.Sprintf("%s: net.%s outside seams", f.at(n), n.Sel.Name))
+			}
+		}
+		return true
+	})
+	return problems
+}
+
+// onlySeamsWait keeps every wait behind the parking seam: in a simulation a
+// caller is a coroutine, and one that stands at a channel stops everything.
+func onlySeamsWait(f *file) (problems []string) {
+	if f.isOnTop() || f.isTest() || f.folder() == "seams" {
+		return nil
+	}
+	imports := f.imports()
+	ast.Inspect(f.syntax, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.ChanType: // without them there is no range over one either
+			problems = append(problems, f.at(n)+": a channel outside seams")
+		case *ast.SelectStmt:
+			problems = append(problems, f.at(n)+": select outside seams")
+		case *ast.UnaryExpr:
+			if n.Op == token.ARROW {
+				problems = append(problems, f.at(n)+": a wait at a channel outside seams")
+			}
+		case *ast.SelectorExpr:
+			if x, ok := n.X.(*ast.Ident); ok && imports[x.Name] == "sync" && slices.Contains(waitsInSync, n.Sel.Name) {
+				problems = append(problems, fmt.Sprintf("%s: sync.%s outside seams", f.at(n), n.Sel.Name))
 			}
 		}
 		return true
@@ -372,6 +404,11 @@ func TestTheRulesSee(t *testing.T) {
 		{onlySeamsTouchTheWorld, "memory/x.go", `package memory; import . "time"; var x = Now`},
 		{onlySeamsTouchTheWorld, "memory/x.go", `package memory; import "math/rand/v2"; var x = rand.IntN(3)`},
 		{onlySeamsTouchTheWorld, "options.go", `package troupe; import "net"; var x, _ = net.Dial("", "")`},
+		{onlySeamsWait, "runtime.go", `package troupe; var c chan int`},
+		{onlySeamsWait, "supervisor/x.go", `package supervisor; import "context"; func f(c context.Context) { <-c.Done() }`},
+		{onlySeamsWait, "supervisor/x.go", `package supervisor; func f() { select {} }`},
+		{onlySeamsWait, "memory/x.go", `package memory; import s "sync"; var x s.Once`},
+		{onlySeamsWait, "send.go", `package troupe; import "sync"; func f(w *sync.WaitGroup) { w.Wait() }`},
 		{statesArePure, "actors/broker/state.go", `package broker; import _ "` + protoactor + `"`},
 		{statesArePure, "actors/broker/state.go", `package broker; import _ "context"`},
 		{filesAreShort, "codecs/x.go", "package codecs\n" + strings.Repeat("\n", maxLines)},

@@ -53,10 +53,11 @@ func wait[M any](t *testing.T, a *client, n int) []M {
 	return found
 }
 
+func silentLog(*actor.ActorSystem) *slog.Logger { return slog.New(slog.DiscardHandler) }
+
 func newSystem(t *testing.T) *actor.ActorSystem {
 	t.Helper()
-	silent := func(*actor.ActorSystem) *slog.Logger { return slog.New(slog.DiscardHandler) }
-	system := actor.NewActorSystem(actor.WithLoggerFactory(silent))
+	system := actor.NewActorSystem(actor.WithLoggerFactory(silentLog))
 	t.Cleanup(system.Shutdown)
 	return system
 }

@@ -13,17 +13,25 @@ import (
 	"github.com/troupe-kafka/troupe"
 )
 
+// closeSlack is what Close may take beyond its deadline: the second for a
+// callback that does not return, and the slowness of the machine.
+const closeSlack = 4 * time.Second
+
 // closing closes with a deadline and checks that the call ends in time.
 func closing(t *testing.T, p *troupe.Producer, deadline time.Duration) error {
 	t.Helper()
+	began := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), deadline)
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() { ended <- p.Close(ctx) }()
 	select {
 	case err := <-ended:
+		if took := time.Since(began); took > deadline+closeSlack {
+			t.Errorf("Close with %v took %v", deadline, took)
+		}
 		return err
-	case <-time.After(patience):
+	case <-time.After(deadline + patience):
 		t.Fatal("Close does not end")
 		return nil
 	}
@@ -38,6 +46,18 @@ func closedOutcomes(t *testing.T, got *outcomes, n int, status troupe.Status) {
 			t.Errorf("%v: %v, expected %v", d.Status, d.Err, status)
 		}
 	}
+	if got.count() != n {
+		t.Errorf("%d outcomes of %d records", got.count(), n)
+	}
+}
+
+// answeredOnce checks that a closed producer has called back n times, that
+// nothing waits for an answer any more, and that no second one comes later.
+func answeredOnce(t *testing.T, p *troupe.Producer, got *outcomes, n int) {
+	t.Helper()
+	got.wait(t, n)
+	eventually(t, "the end of everything", func() bool { return p.Unanswered() == 0 && p.BufferedBytes() == 0 })
+	time.Sleep(50 * time.Millisecond)
 	if got.count() != n {
 		t.Errorf("%d outcomes of %d records", got.count(), n)
 	}
@@ -188,6 +208,7 @@ func TestClose(t *testing.T) {
 				t.Error(d.Err)
 			}
 		}
+		answeredOnce(t, p, &got, 10)
 	})
 
 	t.Run("close: with a dial that hangs", func(t *testing.T) {
@@ -239,6 +260,7 @@ func TestClose(t *testing.T) {
 				t.Error(d.Err)
 			}
 		}
+		answeredOnce(t, p, &got, 1)
 	})
 
 	for name, key := range map[string]kmsg.Key{"a metadata refresh": kmsg.Metadata, "a request for the producer id": kmsg.InitProducerID, "a handshake": kmsg.ApiVersions} {

@@ -34,9 +34,10 @@ package embedded_test
 //
 // Rows of Java that have only part of a test here:
 //
-//   - java 10: the weights of the adaptive choice depend on backlogs that no test
-//     can hold still; what is tested is that the choice sticks, moves at the edge
-//     of a batch, skips leaderless partitions and starves none.
+//   - java 10: the weights are our own. The choice draws two partitions and takes
+//     the one with the shorter queue, in steps of 64 KiB: for queues of 0, 3 and 1
+//     steps 5, 1 and 3 times of 9, where Java's weights give 4, 1 and 3 of 8. What
+//     went to a partition is counted in buffers, not in bytes of records.
 //   - java 24: the wrap at 2³¹ is a test of the accumulator's state.
 //   - java 30: there are no node latency statistics; the pause is tested.
 //   - java 33 to 48: transactions.

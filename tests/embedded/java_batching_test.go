@@ -53,8 +53,8 @@ func TestJavaBatching(t *testing.T) {
 		start := time.Now()
 		must(t, p, to("t", 0, "lingers"), got.add)
 		got.wait(t, 1)
-		if d := time.Since(start); d < linger-10*time.Millisecond {
-			t.Errorf("answered after %v, before the linger's end", d)
+		if d := time.Since(start); d < linger-10*time.Millisecond || d > linger+time.Second {
+			t.Errorf("answered after %v with a linger of %v", d, linger)
 		}
 		slow := newProducer(t, cluster, troupe.WithLinger(long))
 		if _, err := slow.Send(within(t, patience), troupe.Send{Topic: "t", Messages: msgs(1, "does not linger")}); err != nil {
@@ -164,6 +164,10 @@ func TestJavaBatching(t *testing.T) {
 				t.Errorf("attempt %d came %v after the one before, expected %v", i+2, gap, least*time.Millisecond)
 			}
 		}
+		// Without the cap the last wait would take 800 ms.
+		if gap := sends[5].at.Sub(sends[4].at); gap > 600*time.Millisecond {
+			t.Errorf("the last attempt came %v after the one before, the cap is 200ms", gap)
+		}
 	})
 
 	t.Run("java 04: the backoff is skipped when the leader changed", func(t *testing.T) {
@@ -218,6 +222,47 @@ func TestJavaBatching(t *testing.T) {
 			if ahead > 3 {
 				t.Errorf("partition %d waited for %d batches of partition 0", part, ahead)
 			}
+		}
+	})
+
+	t.Run("java 01: a request takes what fits it, and the rest goes in the next", func(t *testing.T) {
+		t.Parallel()
+		cluster := startCluster(t, 1, map[string]int32{"t": 8, "hold": 1})
+		w := watch(cluster)
+		const most = 2500
+		p := newProducer(t, cluster, troupe.WithMaxInFlight(1), troupe.WithBatchMaxBytes(1000), troupe.WithRequestMaxBytes(most), troupe.WithLinger(0))
+		for part := range int32(8) {
+			warm(t, p, "t", part)
+		}
+		warm(t, p, "hold", 0)
+		release := w.hold(t, anyRequest)
+		must(t, p, to("hold", 0, "v"), nil)
+		eventually(t, "the request", func() bool { return len(w.of("hold", 0)) == 2 })
+		var got outcomes
+		for part := range int32(8) {
+			must(t, p, to("t", part, strings.Repeat("v", 800)), got.add)
+		}
+		must(t, p, to("t", 0, strings.Repeat("w", 3000)), got.add) // larger than a request may be: alone
+		release()
+		got.wait(t, 9)
+		bytes, batches := make(map[int]int), make(map[int]int)
+		last := 0
+		for _, s := range w.all() {
+			bytes[s.request] += s.bytes
+			batches[s.request]++
+			last = max(last, s.request)
+		}
+		shared := 0
+		for request, n := range bytes {
+			if n > most && batches[request] > 1 {
+				t.Errorf("request %d has %d bytes in %d batches", request, n, batches[request])
+			}
+			if batches[request] > 1 {
+				shared++
+			}
+		}
+		if shared < 3 {
+			t.Errorf("%d of %d requests carry more than one batch", shared, last)
 		}
 	})
 
@@ -298,25 +343,26 @@ func TestJavaRecordFormat(t *testing.T) {
 		t.Parallel()
 		cluster := startCluster(t, 1, map[string]int32{"t": 1})
 		w := watch(cluster)
-		w.answerNext(3, "t", 0, corruptMessage)
 		p := newProducer(t, cluster, troupe.WithRetry(troupe.RetryPolicy{InitialRetryTime: 100 * time.Millisecond, MaxRetryTime: 100 * time.Millisecond, Multiplier: 1, Retries: -1}))
+		warm(t, p, "t", 0)
+		w.answerNext(3, "t", 0, corruptMessage)
 		var got outcomes
-		if err := p.Connect(within(t, patience)); err != nil {
-			t.Fatal(err)
-		}
 		before := time.Now().UnixMilli()
 		must(t, p, to("t", 0, "v"), got.add)
 		after := time.Now().UnixMilli()
 		d := got.wait(t, 1)[0]
-		sends := w.of("t", 0)
+		sends := w.of("t", 0)[1:]
+		if len(sends) != 4 {
+			t.Errorf("%d attempts", len(sends))
+		}
 		for _, s := range sends {
 			if s.batch.FirstTimestamp != sends[0].batch.FirstTimestamp {
 				t.Error("a retry was stamped anew")
 			}
 		}
-		_ = after // a record that had to be parked is stamped when its topic is known
-		if at := d.Timestamp.UnixMilli(); at < before || at != sends[0].batch.FirstTimestamp {
-			t.Errorf("the delivery says %d, the log %d", at, sends[0].batch.FirstTimestamp)
+		// One reading of the clock serves a millisecond.
+		if at := d.Timestamp.UnixMilli(); at < before-1 || at > after || at != sends[0].batch.FirstTimestamp {
+			t.Errorf("the delivery says %d, the log %d, the call came from %d to %d", at, sends[0].batch.FirstTimestamp, before, after)
 		}
 	})
 

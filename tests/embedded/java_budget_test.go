@@ -143,6 +143,8 @@ func TestJavaBudget(t *testing.T) {
 		}
 		release()
 		got.wait(t, n)
+		// Nothing that the calls had gathered before they gave up is lost.
+		eventually(t, "all memory back", func() bool { return p.BufferedBytes() == 0 })
 	})
 
 	t.Run("java 06: close wakes the waiters", func(t *testing.T) {

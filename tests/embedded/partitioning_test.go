@@ -3,6 +3,7 @@ package embedded_test
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/troupe-kafka/troupe"
 	"github.com/troupe-kafka/troupe/partitioners"
+	"github.com/troupe-kafka/troupe/seams"
 )
 
 // spread counts a topic's records per partition.
@@ -50,7 +52,36 @@ func TestPartitioners(t *testing.T) {
 		}
 	})
 
-	t.Run("kafkajs: same key same partition, and round-robin 30 over 3 is 10 each, per topic", func(t *testing.T) {
+	t.Run("kafkajs: same key same partition", func(t *testing.T) {
+		t.Parallel()
+		cluster := startCluster(t, 1, map[string]int32{"t": 12})
+		for name, f := range map[string]partitioners.Factory{
+			"Default": partitioners.Default, "Legacy": partitioners.Legacy, "JavaCompatible": partitioners.JavaCompatible,
+			"ConsistentCRC32": partitioners.ConsistentCRC32, "FNV1a": partitioners.FNV1a,
+		} {
+			p := newProducer(t, cluster, troupe.WithPartitioner(f), troupe.WithStickyBytes(1))
+			used := make(map[int32]bool)
+			for i := range 8 {
+				at := int32(-1)
+				for range 5 {
+					r, err := p.Send(within(t, patience), troupe.Send{Topic: "t", Messages: []troupe.Message{{Key: fmt.Append(nil, "key-", i), Value: []byte("v")}}})
+					if err != nil {
+						t.Fatal(err)
+					}
+					if at >= 0 && r[0].Partition != at {
+						t.Errorf("%s: key-%d went to %d, and to %d before", name, i, r[0].Partition, at)
+					}
+					at = r[0].Partition
+				}
+				used[at] = true
+			}
+			if len(used) < 2 {
+				t.Errorf("%s: all keys went to %v", name, used)
+			}
+		}
+	})
+
+	t.Run("kafkajs: round-robin 30 over 3 is 10 each, per topic", func(t *testing.T) {
 		t.Parallel()
 		cluster := startCluster(t, 1, map[string]int32{"t": 3, "u": 3})
 		w := watch(cluster)
@@ -174,6 +205,96 @@ func TestSticky(t *testing.T) {
 		}
 		if single > len(w.all())/2 {
 			t.Errorf("%d of %d batches hold less than 5 records: moving in the middle of batches", single, len(w.all()))
+		}
+	})
+
+	t.Run("java 10: no partition gets more than twice what it should before the next", func(t *testing.T) {
+		t.Parallel()
+		cluster := startCluster(t, 1, map[string]int32{"t": 4})
+		// What went to a partition is counted in buffers of 64 KiB. Batches end when
+		// they are full, and for nothing else.
+		const sticky, batch = 128 << 10, 64 << 10
+		value := strings.Repeat("v", 1000)
+		p := newProducer(t, cluster, troupe.WithSeams(troupe.Seams{StickyShards: 1}), troupe.WithStickyBytes(sticky), troupe.WithBatchMaxBytes(batch), troupe.WithLinger(long))
+		warm(t, p, "t", 0)
+		var got outcomes
+		const n = 5000
+		for i := range n {
+			must(t, p, troupe.Record{Topic: "t", Value: []byte(value), Tag: uint64(i)}, got.add)
+		}
+		if err := p.Flush(within(t, patience)); err != nil {
+			t.Fatal(err)
+		}
+		at := make([]int32, n)
+		for _, d := range got.wait(t, n) {
+			at[d.Tag] = d.Partition
+		}
+		moves, once, run := 0, 0, 0
+		for i := range at {
+			run += len(value)
+			if i+1 < n && at[i+1] == at[i] {
+				continue
+			}
+			if i+1 < n {
+				moves++
+				// The draw may give the same partition again, a few times.
+				if run < sticky/2 || run > 5*2*sticky {
+					t.Errorf("%d bytes in a row went to partition %d", run, at[i])
+				}
+				if run <= 2*sticky {
+					once++
+				}
+			}
+			run = 0
+		}
+		if moves < 8 || once < moves/2 {
+			t.Errorf("%d moves, %d of them within twice %d bytes", moves, once, sticky)
+		}
+	})
+
+	t.Run("java 10: the choice prefers short queues: 5, 1 and 3 of 9 for queues of 0, 3 and 1", func(t *testing.T) {
+		t.Parallel()
+		cluster := startCluster(t, 2, map[string]int32{"t": 3})
+		for part, node := range []int32{0, 1, 1} {
+			if err := cluster.MoveTopicPartition("t", int32(part), node); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w := watch(cluster)
+		const rounds, n = 6, 400 // so few records that no queue grows by a step
+		large := strings.Repeat("x", 8<<10)
+		var share [3]float64
+		for seed := range uint64(rounds) {
+			// Every record without a key fills a batch, so that each is a chance to move.
+			p := newProducer(t, cluster, troupe.WithSeams(troupe.Seams{StickyShards: 1, Randomness: seams.SeededRandomness(seed)}), troupe.WithStickyBytes(1),
+				troupe.WithBatchMaxBytes(100), troupe.WithLinger(0), troupe.WithMaxInFlight(1), troupe.WithPaceBytes(0))
+			for part := range int32(3) {
+				warm(t, p, "t", part)
+			}
+			release := w.hold(t, onNode(1))
+			// Queues that stand still, in the steps of 64 KiB in which they are compared.
+			for part, n := range []int{0, 28, 11} {
+				for range n {
+					must(t, p, to("t", int32(part), large), nil)
+				}
+			}
+			var got outcomes
+			for range n {
+				must(t, p, troupe.Record{Topic: "t", Value: []byte(value)}, got.add)
+			}
+			release()
+			for _, d := range got.wait(t, n) {
+				if d.Err != nil {
+					t.Fatal(d.Err)
+				}
+				share[d.Partition] += 9.0 / n / rounds
+			}
+		}
+		t.Logf("shares of 9: %.2f", share)
+		for part, want := range []float64{5, 1, 3} {
+			if math.Abs(share[part]-want) > 0.8 {
+				t.Errorf("partition %d got %.2f of 9, expected about %.0f", part, share[part], want)
+			}
 		}
 	})
 

@@ -154,3 +154,16 @@ func runVictim(t *testing.T, file string) {
 	}
 	time.Sleep(time.Minute)
 }
+
+// TestLeftBehind: a check that finds nothing may just be blind.
+func TestLeftBehind(t *testing.T) {
+	gate := make(chan struct{})
+	go func() { <-gate }()
+	if err := leftBehind(0); err == nil || !strings.Contains(err.Error(), "TestLeftBehind") {
+		t.Errorf("a goroutine that waits is not found: %v", err)
+	}
+	close(gate)
+	if err := leftBehind(settleTime); err != nil {
+		t.Errorf("a goroutine that has ended: %v", err)
+	}
+}

@@ -2,8 +2,13 @@ package kafkacluster
 
 import (
 	"errors"
+	"fmt"
+	"os"
 	"sync"
 	"testing"
+	"time"
+
+	"go.uber.org/goleak"
 )
 
 // shared are the clusters that the tests of this package's process use in turn.
@@ -15,14 +20,37 @@ var shared struct {
 
 var errNoRun = errors.New("Shared needs a TestMain that calls os.Exit(kafkacluster.Run(m))")
 
-// Run runs the tests of a package and then stops its shared clusters. Call it
-// from TestMain, and os.Exit with what it returns.
+// settleTime is how long goroutines may take to end after the last test: those
+// of clients and of the actor systems' throttles do so by themselves.
+const settleTime = 10 * time.Second
+
+// Run runs the tests of a package and then stops its shared clusters. When all
+// passed it wants every goroutine to have ended, too. Call it from TestMain, and
+// os.Exit with what it returns.
 func Run(m *testing.M) int {
 	shared.Lock()
 	shared.open, shared.cores = true, map[string]*core{}
 	shared.Unlock()
-	defer closeShared()
-	return m.Run()
+	code := func() int {
+		defer closeShared() // also when a test panics
+		return m.Run()
+	}()
+	if code == 0 {
+		if err := leftBehind(settleTime); err != nil {
+			fmt.Fprintf(os.Stderr, "kafkacluster: goroutines outlive the tests: %v\n", err)
+			code = 1
+		}
+	}
+	return code
+}
+
+// leftBehind waits for all other goroutines to end, and says which do not.
+func leftBehind(within time.Duration) error {
+	for end := time.Now().Add(within); ; time.Sleep(10 * time.Millisecond) {
+		if err := goleak.Find(); err == nil || time.Now().After(end) {
+			return err
+		}
+	}
 }
 
 func closeShared() {

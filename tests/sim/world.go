@@ -3,6 +3,7 @@ package sim
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -278,14 +279,19 @@ func (w *world) settle() {
 	}
 }
 
-// close ends the producer in one of the ways that actors have.
+// close ends the producer in one of the ways that actors have, or as Go callers
+// do.
 func (w *world) close(settings *rand.Rand) {
 	w.closing = true
-	switch settings.IntN(3) {
+	called := false
+	switch settings.IntN(4) {
 	case 0:
 		w.system.Root.Stop(w.producer.PID())
 	case 1:
 		w.system.Root.Poison(w.producer.PID())
+	case 2:
+		called = true
+		w.closeAsCaller(time.Duration(settings.Int64N(int64(5 * time.Second))))
 	default:
 		w.system.Root.Send(w.producer.PID(), &messages.CloseNow{})
 	}
@@ -301,12 +307,28 @@ func (w *world) close(settings *rand.Rand) {
 	w.system.Root.Stop(w.caller)
 	w.pass(time.Second, never)
 	// Nothing is left to wait for, so this returns at once or not at all.
-	if err := w.producer.Close(context.Background()); err != nil {
+	if err := w.producer.Close(context.Background()); err != nil && (!called || !errors.Is(err, context.DeadlineExceeded)) {
 		w.violation("close: %v", err)
 	}
 	if n := w.producer.BufferedBytes(); n != 0 {
 		w.violation("%d bytes are charged to the buffer after the end", n)
 	}
+}
+
+// closeAsCaller has a coroutine call Close, which must end soon after its
+// deadline.
+func (w *world) closeAsCaller(deadline time.Duration) {
+	w.scheduler.spawn(func() {
+		began := w.clock.now
+		ctx, _ := w.clock.WithTimeout(context.Background(), deadline)
+		_ = w.producer.Close(ctx)
+		if took := w.clock.now.Sub(began); took > deadline+2*time.Second {
+			w.violation("Close with %v took %v", deadline, took)
+		}
+		if n := w.producer.Unanswered(); n != 0 {
+			w.violation("after Close %d records have no outcome", n)
+		}
+	})
 }
 
 // crash makes an actor fail instead of handling a message. Only messages whose

@@ -1,0 +1,70 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/troupe-kafka/troupe/messages"
+)
+
+// later keeps what the executor is given until the test runs it.
+type later struct{ work []func() }
+
+func (l *later) Run(fn func()) { l.work = append(l.work, fn) }
+
+func (l *later) run() {
+	work := l.work
+	l.work = nil
+	for _, fn := range work {
+		fn()
+	}
+}
+
+// TestFlushWaitsForRecordsThatLeaveTheParking: records that were refused are
+// parked no more, but their callbacks have yet to run. A Flush that comes in
+// between, as Close's last one does, must wait for them.
+func TestFlushWaitsForRecordsThatLeaveTheParking(t *testing.T) {
+	for name, end := range map[string]func(*Topic){
+		"refused": func(topic *Topic) { topic.refuseParked(errors.New("no")) },
+		"expired": func(topic *Topic) { topic.expireParked(10, 10, errors.New("late")) },
+		"drained": func(topic *Topic) { topic.tries = 1; topic.drain(topic.pending) }, // beyond the known partitions
+	} {
+		t.Run(name, func(t *testing.T) {
+			topic := newTopic(t, &fakeBox{})
+			executor := &later{}
+			topic.router.Settings.Executor = executor
+			topic.pending = topic.routes.Swap(nil)
+			answered := false
+			topic.parked = []parked{{
+				record: messages.Record{Topic: "t", Partition: messages.AtPartition(7)}, at: 1, callback: func(messages.Delivery) { answered = true },
+			}}
+			end(topic)
+			if len(topic.parked) != 0 {
+				t.Fatal("still parked")
+			}
+			topic.routes.Store(nil) // the partition is a fake: only the parking counts
+			if n := topic.router.Unanswered(); n != 1 {
+				t.Errorf("%d records without an answer, expected 1", n)
+			}
+			short, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+			defer cancel()
+			if err := topic.router.Flush(short); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("Flush before the callback: %v", err)
+			}
+			executor.run()
+			if !answered {
+				t.Fatal("not answered")
+			}
+			long, stop := context.WithTimeout(context.Background(), 10*time.Second)
+			defer stop()
+			if err := topic.router.Flush(long); err != nil {
+				t.Errorf("Flush after the callback: %v", err)
+			}
+			if n := topic.router.Unanswered(); n != 0 {
+				t.Errorf("%d records without an answer", n)
+			}
+		})
+	}
+}
