@@ -8,10 +8,21 @@ const NoProducerID int64 = -1
 type Identity struct {
 	ProducerID int64
 	Epoch      int16
+	// Generation orders identities: the sequencer counts what it hands out, from
+	// 1. It is local and never on the wire. Producer ids cannot say which of two
+	// is newer, since each broker gives them out of a block of its own.
+	Generation int64
 }
 
-// Known reports whether the sequencer has an identity at all.
-func (i Identity) Known() bool { return i.ProducerID != NoProducerID }
+// Known reports whether the sequencer has an identity at all. The zero value is
+// none: producer id 0 with epoch 0 is somebody only with a generation.
+func (i Identity) Known() bool { return i.ProducerID != NoProducerID && i != Identity{} }
+
+// Newer reports whether i was handed out after o. Every identity is newer than
+// none; none is newer than nothing.
+func (i Identity) Newer(o Identity) bool {
+	return i.Known() && (!o.Known() || i.Generation > o.Generation)
+}
 
 // NoIdentity is the identity of unnumbered batches.
 var NoIdentity = Identity{ProducerID: NoProducerID, Epoch: -1}
@@ -24,7 +35,8 @@ type NeedIdentity struct{}
 // has a gap in its sequence and nothing of it is in flight.
 type BumpEpoch struct{ After Identity }
 
-// IdentityChanged is the sequencer's answer to both, sent to every broker.
+// IdentityChanged is the sequencer's answer to both, sent to every broker. An
+// older one than the broker has changes nothing.
 type IdentityChanged struct{ Identity Identity }
 
 // ProducerFailed says that no record can be delivered any more: the cluster

@@ -153,12 +153,33 @@ func TestWords(t *testing.T) {
 	if !IsSeed(SeedID(0)) || !IsSeed(SeedID(9)) || SeedID(0) == SeedID(1) || IsSeed(AnyBroker) || IsSeed(0) {
 		t.Error("seeds and brokers are mixed up")
 	}
-	if NoIdentity.Known() || !(Identity{}).Known() {
-		t.Error("identity 0 is one, and -1 is none")
-	}
 	f := &ConnectionFailure{Address: "a:1", Reason: ErrRequestTimeout}
 	if !errors.Is(f, ErrRequestTimeout) || f.Error() != "connection to a:1: request timeout" {
 		t.Error(f)
+	}
+}
+
+// TestIdentities: neither none nor the zero value is one, and what is newer is
+// said by the generation alone.
+func TestIdentities(t *testing.T) {
+	zero := Identity{Generation: 1} // producer id 0, epoch 0: the first that a cluster gives out
+	old := Identity{ProducerID: 9000, Epoch: 32767, Generation: 2}
+	next := Identity{ProducerID: 12, Epoch: 0, Generation: 3} // from another broker's block
+	for i, known := range map[Identity]bool{NoIdentity: false, {}: false, zero: true, old: true, next: true} {
+		if i.Known() != known {
+			t.Errorf("%+v is known: %v", i, !known)
+		}
+	}
+	order := []Identity{NoIdentity, zero, old, next}
+	for a := range order {
+		for b := range order {
+			if got := order[a].Newer(order[b]); got != (a > b) {
+				t.Errorf("%+v is newer than %+v: %v", order[a], order[b], got)
+			}
+		}
+	}
+	if zero.Newer(zero) || !zero.Newer(Identity{}) || (Identity{}).Newer(NoIdentity) {
+		t.Error("newer than itself, or not newer than none")
 	}
 }
 

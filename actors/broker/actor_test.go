@@ -92,7 +92,7 @@ func (s strategy) HandleFailure(_ *actor.ActorSystem, parent actor.Supervisor, c
 func restart(parent actor.Supervisor, child *actor.PID) { parent.RestartChildren(child) }
 func stop(parent actor.Supervisor, child *actor.PID)    { parent.StopChildren(child) }
 
-func newTheatre(t *testing.T, decide strategy) *theatre {
+func newTheatre(t *testing.T, decide strategy, changes ...func(*Config)) *theatre {
 	th := &theatre{
 		t: t, clock: newManualClock(), transport: &fakeTransport{dials: make(chan *fakeConnection, 100)}, root: make(chan any, 1000),
 		system: actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return slog.New(slog.DiscardHandler) })),
@@ -111,10 +111,14 @@ func newTheatre(t *testing.T, decide strategy) *theatre {
 			th.root <- c.Message()
 		}
 	}))
-	th.broker = th.system.Root.Spawn(Props(Config{
-		Settings: settings, Info: messages.BrokerInfo{ID: 4, Address: "one:9092"}, Identity: messages.Identity{ProducerID: 7},
+	c := Config{
+		Settings: settings, Info: messages.BrokerInfo{ID: 4, Address: "one:9092"}, Identity: messages.Identity{ProducerID: 7, Generation: 1},
 		Root: th.rootPID, Supervisor: decide,
-	}))
+	}
+	for _, change := range changes {
+		change(&c)
+	}
+	th.broker = th.system.Root.Spawn(Props(c))
 	t.Cleanup(func() {
 		_ = th.system.Root.StopFuture(th.broker).Wait()
 		_ = th.system.Root.StopFuture(th.rootPID).Wait()
@@ -519,8 +523,7 @@ func TestAnotherClassIsServedAtOnce(t *testing.T) {
 }
 
 func TestIdentityIsAskedForOnce(t *testing.T) {
-	th := newTheatre(t, restart)
-	th.tell(&messages.IdentityChanged{Identity: messages.NoIdentity})
+	th := newTheatre(t, restart, func(c *Config) { c.Identity = messages.NoIdentity })
 	var takers []*fakeTaker
 	for i := range int32(3) {
 		a := newTaker("a", i, newBatch(100))
@@ -532,7 +535,7 @@ func TestIdentityIsAskedForOnce(t *testing.T) {
 	if m, ok := receive(t, "a wish for an identity", th.root).(*messages.NeedIdentity); !ok {
 		t.Errorf("%T", m)
 	}
-	th.tell(&messages.IdentityChanged{Identity: messages.Identity{ProducerID: 3}})
+	th.tell(&messages.IdentityChanged{Identity: messages.Identity{ProducerID: 3, Generation: 1}})
 	_, k := readRequest(t, receive(t, "a request", c.frames))
 	if len(k.Topics[0].Partitions) != 3 {
 		t.Errorf("%d partitions", len(k.Topics[0].Partitions))

@@ -134,8 +134,14 @@ func (s *State) partitionReady(t messages.Taker, c messages.Class) {
 	s.lanes[c.Lane].wanted = true
 }
 
-// identityChanged brings back the partitions that waited for it.
+// identityChanged brings back the partitions that waited for it. An older
+// identity than the present one is late word: offering it again could number a
+// partition backwards. The same one counts, since whoever was offered it may have
+// to ask again.
 func (s *State) identityChanged(i messages.Identity) {
+	if s.identity.Newer(i) {
+		return
+	}
 	s.identity = i
 	waiting := s.waiting
 	s.waiting = nil

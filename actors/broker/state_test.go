@@ -23,7 +23,7 @@ func newLedger(version int16) *State {
 	s := newState(config{
 		id: 4, clientID: "c", requestMaxBytes: 10_000, maxInFlight: 2, requestTimeout: 30 * time.Second,
 		timeoutSlack: 10 * time.Second, connectionIdle: 9 * time.Minute,
-	}, messages.Identity{ProducerID: 7})
+	}, messages.Identity{ProducerID: 7, Generation: 2})
 	s.connectionUp(&messages.ConnectionUp{Lane: messages.LaneProduce, Generation: 1, Versions: versionsOf(version)}, start)
 	return s
 }
@@ -291,9 +291,28 @@ func TestIdentities(t *testing.T) {
 	if len(s.ready[acksAll]) != 0 {
 		t.Error("a waiting partition is in line")
 	}
-	s.identityChanged(messages.Identity{ProducerID: 9})
+	s.identityChanged(messages.Identity{ProducerID: 9, Generation: 1})
 	if ok, need = s.assemble(acksAll, r, start); !ok || need || r.batches[0].index != 0 {
 		t.Errorf("ok %v, needs an identity %v", ok, need)
+	}
+}
+
+// TestIdentitiesOnlyGetNewer: a late word of the sequencer does not take the
+// broker back, and the height of a producer id means nothing.
+func TestIdentitiesOnlyGetNewer(t *testing.T) {
+	s := newLedger(13)
+	newest := messages.Identity{ProducerID: 3, Generation: 4}
+	s.identityChanged(newest)
+	for _, late := range []messages.Identity{{ProducerID: 7, Epoch: 9, Generation: 2}, {ProducerID: 3, Epoch: 1, Generation: 3}, messages.NoIdentity, {}} {
+		if s.identityChanged(late); s.identity != newest {
+			t.Fatalf("%+v was replaced by %+v", newest, s.identity)
+		}
+	}
+	// Told again of the same one, whoever waits is asked again.
+	a := newTaker("a", 0, newBatch(100))
+	s.queued[a], s.waiting = true, []messages.Taker{a}
+	if s.identityChanged(newest); len(s.waiting) != 0 || len(s.ready[acksAll]) != 1 {
+		t.Errorf("%d wait, %d are ready", len(s.waiting), len(s.ready[acksAll]))
 	}
 }
 

@@ -23,12 +23,15 @@ type config struct {
 type State struct {
 	config
 	identity messages.Identity
-	wanted   bool
-	inFlight bool
-	ticket   int
-	failures int
-	at       seams.Instant // when to ask, or when the request counts as failed
-	fatal    error
+	// generation is the last that was handed out; it grows on when an identity is
+	// used up and there is none for a while.
+	generation int64
+	wanted     bool
+	inFlight   bool
+	ticket     int
+	failures   int
+	at         seams.Instant // when to ask, or when the request counts as failed
+	fatal      error
 }
 
 func newState(c config) *State {
@@ -49,14 +52,20 @@ func (s *State) need(now seams.Instant) bool {
 // bump moves on to the next epoch, unless somebody else has already moved it
 // past what the asker has. It reports whether there is an identity to publish.
 func (s *State) bump(after messages.Identity, now seams.Instant) bool {
-	if s.identity == after {
+	if s.identity.Known() && s.identity == after {
 		if s.identity.Epoch < math.MaxInt16 {
-			s.identity.Epoch++
+			s.become(s.identity.ProducerID, s.identity.Epoch+1)
 		} else {
 			s.identity = messages.NoIdentity
 		}
 	}
 	return s.need(now)
+}
+
+// become takes up an identity, which is newer than all before.
+func (s *State) become(id int64, epoch int16) {
+	s.generation++
+	s.identity = messages.Identity{ProducerID: id, Epoch: epoch, Generation: s.generation}
 }
 
 // step returns the request to send now, if any.
@@ -100,7 +109,7 @@ func (s *State) answered(m *messages.ControlResponse, now seams.Instant) bool {
 	code := protocol.ErrorCode(r.ErrorCode)
 	switch {
 	case code == 0:
-		s.identity = messages.Identity{ProducerID: r.ProducerID, Epoch: r.ProducerEpoch}
+		s.become(r.ProducerID, r.ProducerEpoch)
 		s.wanted, s.inFlight, s.failures, s.at = false, false, 0, seams.Never
 		return true
 	case code == protocol.ClusterAuthorizationFailed:

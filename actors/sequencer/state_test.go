@@ -59,7 +59,7 @@ func TestOneRequest(t *testing.T) {
 	if s.answered(&messages.ControlResponse{Ticket: r.Ticket + 1, Response: granted(1, 0)}, start) {
 		t.Error("an answer to another request is taken in")
 	}
-	if !s.answered(&messages.ControlResponse{Ticket: r.Ticket, Response: granted(42, 3)}, start) || s.identity != (messages.Identity{ProducerID: 42, Epoch: 3}) {
+	if !s.answered(&messages.ControlResponse{Ticket: r.Ticket, Response: granted(42, 3)}, start) || s.identity != (messages.Identity{ProducerID: 42, Epoch: 3, Generation: 1}) {
 		t.Errorf("%+v", s.identity)
 	}
 	if s.answered(&messages.ControlResponse{Ticket: r.Ticket, Response: granted(1, 0)}, start) || s.identity.ProducerID != 42 {
@@ -72,9 +72,13 @@ func TestOneRequest(t *testing.T) {
 
 func TestBumpIsLocal(t *testing.T) {
 	s := newSequencer()
-	s.identity = messages.Identity{ProducerID: 42, Epoch: 3}
+	if s.bump(messages.NoIdentity, start) || s.identity != messages.NoIdentity {
+		t.Fatalf("bumped from none to %+v", s.identity)
+	}
+	s = newSequencer()
+	s.become(42, 3)
 	old := s.identity
-	if !s.bump(old, start) || s.identity != (messages.Identity{ProducerID: 42, Epoch: 4}) || s.step(start) != nil {
+	if !s.bump(old, start) || s.identity != (messages.Identity{ProducerID: 42, Epoch: 4, Generation: 2}) || s.step(start) != nil {
 		t.Errorf("%+v", s.identity)
 	}
 	// Somebody else was first.
@@ -86,20 +90,27 @@ func TestBumpIsLocal(t *testing.T) {
 	}
 }
 
+// TestEpochsUsedUp: the id that follows is a lower one, as from another broker's
+// block, and is the newer identity all the same.
 func TestEpochsUsedUp(t *testing.T) {
 	s := newSequencer()
-	s.identity = messages.Identity{ProducerID: 42, Epoch: math.MaxInt16}
-	if s.bump(s.identity, start) {
+	s.become(42, math.MaxInt16)
+	old := s.identity
+	if s.bump(old, start) {
 		t.Error("published an identity that is used up")
 	}
-	if s.bump(messages.Identity{ProducerID: 42, Epoch: math.MaxInt16}, start) {
+	if s.bump(old, start) {
 		t.Error("published nothing")
 	}
 	r := s.step(start)
-	if r == nil || !s.answered(&messages.ControlResponse{Ticket: r.Ticket, Response: granted(43, 0)}, start) || s.identity != (messages.Identity{ProducerID: 43}) {
+	want := messages.Identity{ProducerID: 41, Generation: 2}
+	if r == nil || !s.answered(&messages.ControlResponse{Ticket: r.Ticket, Response: granted(41, 0)}, start) || s.identity != want {
 		t.Errorf("%+v", s.identity)
 	}
-	if !s.bump(messages.Identity{ProducerID: 42, Epoch: math.MaxInt16}, start) || s.identity != (messages.Identity{ProducerID: 43}) {
+	if !s.identity.Newer(old) || old.Newer(s.identity) {
+		t.Errorf("%+v and %+v are in the wrong order", old, s.identity)
+	}
+	if !s.bump(old, start) || s.identity != want {
 		t.Errorf("a late bump of the old id moved the new one: %+v", s.identity)
 	}
 }
@@ -169,20 +180,22 @@ func TestFatal(t *testing.T) {
 }
 
 // TestNeverTwice: whatever order needs, bumps and answers come in, an identity
-// that was published once is not published again after another.
+// that was published once is not published again after another, and each is
+// newer than those before, though the ids that the cluster gives go down.
 func TestNeverTwice(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 3))
 	for range 300 {
 		s := newSequencer()
 		now := start
 		seen := make(map[messages.Identity]bool)
-		last, id := messages.NoIdentity, int64(0)
+		last, id := messages.NoIdentity, int64(1000)
 		published := func(is bool) {
 			if is && s.identity != last {
-				if seen[s.identity] || !s.identity.Known() {
-					t.Fatalf("%+v is published again", s.identity)
+				wire := messages.Identity{ProducerID: s.identity.ProducerID, Epoch: s.identity.Epoch}
+				if seen[wire] || !s.identity.Known() || !s.identity.Newer(last) {
+					t.Fatalf("%+v is published after %+v, or again", s.identity, last)
 				}
-				seen[s.identity], last = true, s.identity
+				seen[wire], last = true, s.identity
 			}
 		}
 		var r *messages.ControlRequest
@@ -192,16 +205,15 @@ func TestNeverTwice(t *testing.T) {
 				published(s.need(now))
 			case 1, 2:
 				after := last
-				if random.IntN(3) == 0 && last.Known() {
-					after.Epoch -= int16(min(int(last.Epoch), random.IntN(3)))
+				if back := min(int(last.Epoch), random.IntN(3)); random.IntN(3) == 0 && back > 0 && last.Known() {
+					after.Epoch, after.Generation = last.Epoch-int16(back), last.Generation-int64(back)
 				}
 				if last.Known() {
 					published(s.bump(after, now))
 				}
 				if random.IntN(10) == 0 && s.identity.Known() && s.identity.Epoch < math.MaxInt16-9 {
-					s.identity.Epoch = math.MaxInt16 - 1
-					last = s.identity
-					seen[last] = true
+					s.become(s.identity.ProducerID, math.MaxInt16-1)
+					published(true)
 				}
 			case 3:
 				now = now.Add(time.Duration(random.IntN(int(time.Minute))))
@@ -210,7 +222,7 @@ func TestNeverTwice(t *testing.T) {
 				}
 			case 4:
 				if r != nil {
-					id++
+					id--
 					published(s.answered(&messages.ControlResponse{Ticket: r.Ticket, Response: granted(id, 0)}, now))
 				}
 			}
