@@ -42,7 +42,9 @@ func (q *sequencer) Receive(c actor.Context) {
 	case *messages.ControlResponse:
 		publish = q.state.answered(m, now)
 		if m.Err != nil {
-			q.settings.Log.Debug().Err(m.Err).Msg("no producer id yet")
+			q.settings.Gate.Happened(messages.Occurrence{Kind: messages.LogNoProducerID, Broker: m.Broker, Err: m.Err})
+		} else if publish {
+			q.settings.Gate.Over(messages.LogNoProducerID)
 		}
 		if q.state.fatal != nil {
 			c.Send(q.root, &messages.ProducerFailed{Err: q.state.fatal})
