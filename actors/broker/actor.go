@@ -240,6 +240,9 @@ func (b *broker) answerControl(c actor.Context, r *request, frame []byte) error 
 	response.SetVersion(r.version)
 	_, body, err := protocol.ResponseHeader(frame, response.IsFlexible())
 	if err == nil {
+		err = protocol.CheckControlResponse(response.Key(), r.version, body)
+	}
+	if err == nil {
 		err = response.ReadFrom(append([]byte(nil), body...))
 	}
 	answer := &messages.ControlResponse{Ticket: r.control.Ticket, Broker: b.Info.ID, Response: response}

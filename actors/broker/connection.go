@@ -154,7 +154,10 @@ func (k *connection) handshake(c actor.Context, frame []byte) {
 		return
 	}
 	r.SetVersion(k.asked)
-	if err = r.ReadFrom(body); err == nil && r.ErrorCode != 0 {
+	if err = protocol.CheckControlResponse(r.Key(), k.asked, body); err == nil {
+		err = r.ReadFrom(body)
+	}
+	if err == nil && r.ErrorCode != 0 {
 		err = protocol.ErrorCode(r.ErrorCode)
 	}
 	var versions messages.Versions

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/troupe-kafka/troupe/messages"
+	"github.com/troupe-kafka/troupe/protocol"
 )
 
 // TestUnreadableAnswerEndsTheConnection, and however often it does, the log has
@@ -81,6 +82,42 @@ func TestControlRequestTimeout(t *testing.T) {
 	receive(t, "a request", c.frames)
 	th.clock.advance(30 * time.Second)
 	if reason := receive(t, "the end of the connection", c.closed); !errors.Is(reason, messages.ErrRequestTimeout) || !strings.Contains(reason.Error(), "within 30s") {
+		t.Errorf("reason %v", reason)
+	}
+}
+
+// TestAnswersThatLieAreNotDecoded: seventy bytes that announce 2³² − 1 tagged
+// fields cost the decoder seconds. The check in front of it refuses them, in an
+// answer and in the handshake.
+func TestAnswersThatLieAreNotDecoded(t *testing.T) {
+	lie := func(body []byte, size int) []byte {
+		body = append(body[:len(body)-1:len(body)-1], 0xff, 0xff, 0xff, 0xff, 0x0f)
+		return append(body, make([]byte, max(0, size-len(body)))...)
+	}
+	th := newTheatre(t, restart)
+	th.control(kmsg.NewPtrMetadataRequest())
+	c := th.connect()
+	_, version, correlation, _ := readHeader(t, receive(t, "a request", c.frames))
+	a := kmsg.NewPtrMetadataResponse()
+	a.SetVersion(version)
+	a.Brokers = []kmsg.MetadataResponseBroker{{NodeID: 1, Host: "one", Port: 9092}}
+	c.events.Received(lie(responseFrame(correlation, a), 70))
+	var refused *protocol.DecodeError
+	if reason := receive(t, "the end of the connection", c.closed); !errors.As(reason, &refused) {
+		t.Errorf("reason %v", reason)
+	}
+	answer, ok := receive(t, "an answer", th.root).(*messages.ControlResponse)
+	if !ok || answer.Response != nil || !errors.As(answer.Err, &refused) {
+		t.Errorf("%+v", answer)
+	}
+
+	th = newTheatre(t, restart)
+	th.control(kmsg.NewPtrMetadataRequest())
+	c = receive(t, "a dial", th.transport.dials)
+	c.events.Opened()
+	correlation = th.expectVersionsRequest(c, 3)
+	c.events.Received(lie(responseFrame(correlation, apiVersions(3, modern()...)), 0))
+	if reason := receive(t, "the end of the connection", c.closed); !errors.As(reason, &refused) {
 		t.Errorf("reason %v", reason)
 	}
 }
