@@ -51,7 +51,7 @@ func (r *refresher) Receive(c actor.Context) {
 			c.Send(r.root, &messages.RefreshFailed{Err: err})
 		}
 	case *seams.Woken:
-	case *actor.Stopping:
+	case *actor.Restarting, *actor.Stopping:
 		r.timer.Stop()
 		return
 	default:

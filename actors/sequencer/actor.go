@@ -50,7 +50,7 @@ func (q *sequencer) Receive(c actor.Context) {
 			c.Send(q.root, &messages.ProducerFailed{Err: q.state.fatal})
 		}
 	case *seams.Woken:
-	case *actor.Stopping:
+	case *actor.Restarting, *actor.Stopping:
 		q.timer.Stop()
 		return
 	default:
