@@ -67,6 +67,7 @@ type ResponseReceived struct {
 // ConnectionFailure is what a connection actor fails with: an ordinary event of
 // the network, which the supervision strategy answers with a delayed restart.
 type ConnectionFailure struct {
+	Broker  int32
 	Address string
 	Reason  error
 	// WasUp says that the connection had been negotiated before it ended.

@@ -18,6 +18,8 @@
 //	lifecycle.go the end of a producer: BeginClose, CloseNow
 //	settings.go  what every actor is configured with, checked before it gets here
 //	retry.go     the one retry policy
+//	log_gate.go  one line of one cause, however often and wherever it happens
 //
-// Nothing here acts: no goroutine, no I/O, no clock.
+// Nothing here acts: no goroutine, no I/O, no clock. The gate alone has a timer and
+// writes, by way of what it is given.
 package messages

@@ -52,6 +52,8 @@ type Settings struct {
 	Sequences Sequences
 
 	Log zerolog.Logger
+	// Gate writes to Log what may happen again and again; the supervisor makes it.
+	Gate *LogGate
 
 	Clock      seams.Clock
 	Stamps     *seams.Stamps // of Clock; the supervisor makes them
@@ -61,6 +63,39 @@ type Settings struct {
 	Randomness seams.Randomness
 	Dispatcher actor.Dispatcher
 	Tracer     seams.Tracer
+}
+
+// NewGate returns the gate in front of Log.
+func (s *Settings) NewGate() *LogGate {
+	log := s.Log
+	return NewLogGate(s.Clock, func(l LogLine) {
+		level := zerolog.WarnLevel
+		switch l.Kind {
+		case LogUnreadable:
+			level = zerolog.ErrorLevel
+		case LogNoMetadata, LogNoProducerID:
+			level = zerolog.DebugLevel
+		default:
+		}
+		e := log.WithLevel(level).Err(l.Err)
+		switch {
+		case l.Times > 0:
+			e = e.Int("times", l.Times).Strs("brokers", l.Brokers).Stringer("lasted", l.Lasted.Round(time.Millisecond))
+			if l.Others > 0 {
+				e = e.Int("times_at_others", l.Others)
+			}
+		case l.Broker != AnyBroker:
+			e = e.Str("broker", brokerName(l.Broker))
+			if l.Address != "" {
+				e = e.Str("address", l.Address)
+			}
+			if l.Lane != "" {
+				e = e.Str("lane", l.Lane).Int("in_flight", l.InFlight)
+			}
+		default:
+		}
+		e.Msg(l.Text)
+	})
 }
 
 // Props returns the properties of one of our actors: our mailbox, the

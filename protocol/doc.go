@@ -9,6 +9,8 @@
 //     slices that never copies a batch, and [ProduceResponse] for the answer;
 //   - the headers of requests and responses, for requests of any kind:
 //     [AppendRequestHeader], [ResponseHeader];
+//   - a check of the answers that kmsg decodes, which trusts what it reads:
+//     [CheckControlResponse];
 //   - the one table of Kafka's error codes and what each means for a producer:
 //     [LookupError].
 //

@@ -115,22 +115,22 @@ var woken any = &Woken{}
 func (m *Mailbox) run() {
 	for range max(m.throughput, 1) {
 		m.mu.Lock()
+		if !m.runnableLocked() {
+			m.scheduled = false
+			m.mu.Unlock()
+			return
+		}
+		// A message may be nil: anybody can send that.
 		var message any
 		system := false
 		switch {
 		case m.system.len() > 0:
 			message, system = m.system.pop(), true
-		case m.suspended:
 		case m.signalled:
 			m.signalled = false
 			message = woken
-		case m.user.len() > 0:
+		default:
 			message = m.user.pop()
-		}
-		if message == nil {
-			m.scheduled = false
-			m.mu.Unlock()
-			return
 		}
 		switch message.(type) {
 		case *actor.SuspendMailbox:

@@ -2,6 +2,7 @@ package seams
 
 import (
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -142,6 +143,47 @@ func TestMailboxSurvivesAPanic(t *testing.T) {
 	if !slices.Equal(r.got, []any{"one", "two"}) || !slices.Equal(r.failed, []any{"bad"}) {
 		t.Errorf("received %v, failed with %v", r.got, r.failed)
 	}
+}
+
+// TestMailboxDeliversNil: a nil message is a message, and not the end of the
+// queue; what is behind it is not left lying.
+func TestMailboxDeliversNil(t *testing.T) {
+	m, d, r := newTestMailbox(100)
+	for _, v := range []any{"one", nil, "two"} {
+		m.PostUserMessage(v)
+	}
+	m.PostSystemMessage(nil)
+	m.PostSystemMessage("system")
+	d.run()
+	if !slices.Equal(r.got, []any{nil, "system", "one", nil, "two"}) || m.UserMessageCount() != 0 {
+		t.Errorf("received %v, %d wait", r.got, m.UserMessageCount())
+	}
+	if m.Signal(); len(d.turns) != 1 {
+		t.Error("the mailbox is not scheduled again")
+	}
+}
+
+// TestActorsSurviveNil with protoactor around the mailbox.
+func TestActorsSurviveNil(t *testing.T) {
+	q := NewRunQueue()
+	system := actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return slog.New(slog.DiscardHandler) }))
+	got := make(chan any, 10)
+	pid := system.Root.Spawn(actor.PropsFromFunc(func(c actor.Context) {
+		if s, ok := c.Message().(string); ok {
+			got <- s
+		}
+	}, actor.WithMailbox(func() actor.Mailbox { return NewMailbox("p", nil) }), actor.WithDispatcher(q)))
+	system.Root.Send(pid, nil)
+	system.Root.Send(pid, "behind it")
+	select {
+	case <-got:
+	case <-time.After(10 * time.Second):
+		t.Error("the message behind a nil one is not received")
+	}
+	_ = system.Root.StopFuture(pid).Wait()
+	system.Shutdown()
+	q.Close()
+	q.Wait()
 }
 
 func TestMailboxThroughput(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -37,6 +38,13 @@ func NewNetTransport(config NetConfig) Transport {
 		config.Dial = (&net.Dialer{KeepAlive: 30 * time.Second}).DialContext
 	}
 	return &netTransport{config}
+}
+
+// IsNameError reports whether a connection failed because its name could not be
+// resolved: a wrong address, rather than a peer that is away.
+func IsNameError(err error) bool {
+	var dns *net.DNSError
+	return errors.As(err, &dns)
 }
 
 type netTransport struct{ config NetConfig }

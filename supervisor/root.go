@@ -81,7 +81,7 @@ func Start(parent actor.SpawnerContext, c Config) (*Troupe, error) {
 		Config: c, shared: &shared{ready: seams.NewLatch(s.Parking), stopped: seams.NewLatch(s.Parking)},
 		nodes: make(map[int32]*node), spawned: make(map[int32]int), identity: messages.NoIdentity, processID: s.Name + "/router-process",
 	}
-	s.Sequences, s.Stamps = sequencer.NewLedger(), seams.NewStamps(s.Clock)
+	s.Sequences, s.Stamps, s.Gate = sequencer.NewLedger(), seams.NewStamps(s.Clock), s.NewGate()
 	r.budget = memory.NewBudget(s.BufferBytes, s.Parking)
 	r.routes = router.New(router.Config{
 		Settings: s, Budget: r.budget, Partitioner: c.Partitioner, HashedByMurmur2: c.HashedByMurmur2,
@@ -159,6 +159,7 @@ func (r *root) Receive(c actor.Context) {
 		r.routes.Refuse(messages.ErrClosed)
 		r.routes.FailAll(messages.ErrClosed)
 	case *actor.Stopped:
+		r.Settings.Gate.Close()
 		process := actor.NewPID(c.Self().Address, r.processID)
 		c.ActorSystem().ProcessRegistry.Remove(process)
 		for _, w := range r.watchers {

@@ -2,7 +2,10 @@ package supervisor
 
 import (
 	"errors"
+	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -13,6 +16,7 @@ import (
 // Reconnect is the strategy of a broker for its connections: the retry policy as
 // supervision. It counts failures per child itself, on the seams' clock;
 // protoactor's own backoff strategy is linear and its statistics use real time.
+// It remembers children as long as they exist.
 type Reconnect struct {
 	settings *messages.Settings
 	random   *rand.Rand
@@ -36,6 +40,7 @@ func (s *Reconnect) HandleFailure(system *actor.ActorSystem, parent actor.Superv
 		s.settings.Log.Error().Interface("panic", reason).Str("actor", child.Id).Msg("a connection actor panicked: this is a bug")
 	}
 	s.mu.Lock()
+	s.forgetOthers(parent.Children())
 	if expected && failure.WasUp {
 		delete(s.failures, child.Id)
 	}
@@ -48,7 +53,7 @@ func (s *Reconnect) HandleFailure(system *actor.ActorSystem, parent actor.Superv
 	}
 	s.mu.Unlock()
 	if !allowed {
-		s.settings.Log.Warn().Str("actor", child.Id).Int("failures", n).Msg("retries are used up; the connection is stopped until somebody needs it again")
+		s.gaveUp(failure, reason, n)
 		publish(system, child, reason, actor.StopDirective)
 		parent.StopChildren(child)
 		return
@@ -56,6 +61,24 @@ func (s *Reconnect) HandleFailure(system *actor.ActorSystem, parent actor.Superv
 	publish(system, child, reason, actor.RestartDirective)
 	timer := s.settings.Clock.NewTimer(func() { parent.RestartChildren(child) })
 	timer.Reset(s.settings.Clock.Now().Add(delay))
+}
+
+// forgetOthers drops the counts of children that have ended: nobody tells a
+// strategy when one is stopped, and every connection has a name of its own.
+func (s *Reconnect) forgetOthers(children []*actor.PID) {
+	maps.DeleteFunc(s.failures, func(name string, _ int) bool {
+		return !slices.ContainsFunc(children, func(c *actor.PID) bool { return c.Id == name })
+	})
+}
+
+// gaveUp logs that a connection is stopped for good.
+func (s *Reconnect) gaveUp(failure *messages.ConnectionFailure, reason any, failures int) {
+	o := messages.Occurrence{Kind: messages.LogGaveUp, Broker: messages.AnyBroker, Err: fmt.Errorf("%d failures: %v", failures, reason)}
+	if failure != nil {
+		o.Broker, o.Address = failure.Broker, failure.Address
+		o.Err = fmt.Errorf("%d failures: %w", failures, failure.Reason)
+	}
+	s.settings.Gate.Happened(o)
 }
 
 // restartBugs is the strategy for everything that fails only when there is a

@@ -3,7 +3,9 @@ package supervisor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"slices"
 	"testing"
 	"time"
 
@@ -41,7 +43,10 @@ func (t *notedTimer) Stop() {}
 type guard struct {
 	actor.Supervisor
 	restarted, stopped []string
+	children           []*actor.PID
 }
+
+func (g *guard) Children() []*actor.PID { return g.children }
 
 func (g *guard) RestartChildren(pids ...*actor.PID) { g.restarted = append(g.restarted, pids[0].Id) }
 func (g *guard) StopChildren(pids ...*actor.PID)    { g.stopped = append(g.stopped, pids[0].Id) }
@@ -65,13 +70,16 @@ func newCourt(t *testing.T, retries int) *court {
 		}
 	})
 	c.Reconnect = NewReconnect(&messages.Settings{
-		Clock: c.clock, Log: zerolog.Nop(), Randomness: seams.SeededRandomness(1),
+		Clock: c.clock, Log: zerolog.Nop(), Randomness: seams.SeededRandomness(1), Gate: messages.NewLogGate(c.clock, func(messages.LogLine) {}),
 		Retry: messages.RetryPolicy{InitialRetryTime: 100 * time.Millisecond, MaxRetryTime: time.Second, Multiplier: 2, Retries: retries},
 	}, "broker/1")
 	return c
 }
 
 func (c *court) fail(child string, reason any) {
+	if !slices.ContainsFunc(c.guard.children, func(p *actor.PID) bool { return p.Id == child }) {
+		c.guard.children = append(c.guard.children, actor.NewPID("here", child))
+	}
 	c.HandleFailure(c.system, c.guard, actor.NewPID("here", child), nil, reason, nil)
 }
 
@@ -130,6 +138,23 @@ func TestRetriesUsedUp(t *testing.T) {
 	}
 	if len(c.failures) != 0 {
 		t.Errorf("%v is remembered of a stopped child", c.failures)
+	}
+}
+
+// TestStoppedChildrenAreForgotten: a broker stops connections that nobody needs,
+// and each next one has a name of its own.
+func TestStoppedChildrenAreForgotten(t *testing.T) {
+	c := newCourt(t, messages.UnlimitedRetries)
+	for i := range 1000 {
+		c.guard.children = nil
+		c.fail("keeps", refusedBy(false))
+		c.fail(fmt.Sprintf("produce-%d", i), refusedBy(false))
+		if len(c.failures) > 2 {
+			t.Fatalf("after %d connections, %d are remembered", i, len(c.failures))
+		}
+	}
+	if c.failures["keeps"] != 1000 {
+		t.Errorf("%d failures of the one that is still there", c.failures["keeps"])
 	}
 }
 

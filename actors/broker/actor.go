@@ -34,7 +34,7 @@ type broker struct {
 	response   protocol.ProduceResponse
 	timer      seams.Timer
 	timing     seams.Instant
-	lost       int // connections lost in a row
+	unreadable bool // the last answer was
 	askedForID bool
 }
 
@@ -217,7 +217,6 @@ func (b *broker) responseReceived(c actor.Context, m *messages.ResponseReceived,
 			if r.control != nil {
 				err = b.answerControl(c, r, m.Frame)
 			} else if err = b.response.Decode(r.version, m.Frame); err == nil {
-				b.lost = 0
 				b.state.settleAnswer(r, &b.response, now)
 			} else {
 				b.state.settleRest(r, fmt.Errorf("%w: unreadable answer: %w", messages.ErrConnectionLost, err), true, now)
@@ -225,9 +224,14 @@ func (b *broker) responseReceived(c actor.Context, m *messages.ResponseReceived,
 			r.drop()
 		}
 	}
-	if err != nil {
-		b.Settings.Log.Error().Err(err).Int32("broker", b.Info.ID).Msg("unreadable answer; the connection is given up")
+	switch {
+	case err != nil:
+		b.unreadable = true
+		b.Settings.Gate.Happened(messages.Occurrence{Kind: messages.LogUnreadable, Broker: b.Info.ID, Err: err, Waiting: true, Address: b.Info.Address})
 		lane.connection.Close(err)
+	case b.unreadable:
+		b.unreadable = false
+		b.Settings.Gate.Recovered(messages.LogUnreadable, b.Info.ID)
 	}
 }
 
@@ -235,6 +239,9 @@ func (b *broker) answerControl(c actor.Context, r *request, frame []byte) error 
 	response := r.control.Request.ResponseKind()
 	response.SetVersion(r.version)
 	_, body, err := protocol.ResponseHeader(frame, response.IsFlexible())
+	if err == nil {
+		err = protocol.CheckControlResponse(response.Key(), r.version, body)
+	}
 	if err == nil {
 		err = response.ReadFrom(append([]byte(nil), body...))
 	}
@@ -257,7 +264,8 @@ func (b *broker) connectionUp(c actor.Context, m *messages.ConnectionUp, now sea
 		m.Connection.Close(seams.ErrClosedLocally)
 		return
 	}
-	b.lost = 0
+	b.Settings.Gate.Recovered(messages.LogNoConnection, b.Info.ID)
+	b.Settings.Gate.Recovered(messages.LogGaveUp, b.Info.ID)
 	b.state.connectionUp(m, now)
 }
 
@@ -276,13 +284,11 @@ func (b *broker) connectionLost(c actor.Context, m *messages.ConnectionLost, now
 		b.stopConnection(c, m.Lane)
 		return
 	}
-	b.lost++
-	if b.lost == 1 {
-		b.Settings.Log.Warn().Err(m.Reason).Int32("broker", b.Info.ID).Str("address", b.Info.Address).Stringer("lane", m.Lane).
-			Int("in_flight", len(lost)).Msg("connection lost; trying again")
-	} else if b.lost&(b.lost-1) == 0 {
-		b.Settings.Log.Warn().Err(m.Reason).Int32("broker", b.Info.ID).Int("times", b.lost).Msg("still no connection")
-	}
+	b.Settings.Gate.Happened(messages.Occurrence{
+		Kind: messages.LogNoConnection, Broker: b.Info.ID, Err: m.Reason, Address: b.Info.Address, Lane: m.Lane.String(), InFlight: len(lost),
+		// What was in flight comes back, but not what is asked of any broker.
+		Waiting: b.state.wants(m.Lane) || len(lost) > 0 && m.Lane != messages.LaneControl,
+	})
 	c.Send(b.Root, &messages.RefreshMetadata{Reason: "connection lost"})
 	if !b.state.wants(m.Lane) {
 		b.stopConnection(c, m.Lane)
@@ -305,7 +311,8 @@ func (b *broker) settleLost(c actor.Context, lost []*request, err error, now sea
 // the ones nobody uses.
 func (b *broker) deadlines(c actor.Context, now seams.Instant) {
 	for _, l := range b.state.expired(now) {
-		b.state.lanes[l].connection.Close(fmt.Errorf("%w after %v", messages.ErrRequestTimeout, b.Settings.RequestTimeout+b.Settings.RequestTimeoutSlack))
+		lane := &b.state.lanes[l]
+		lane.connection.Close(fmt.Errorf("%w: no answer from broker %d within %v", messages.ErrRequestTimeout, b.Info.ID, lane.inFlight[0].allowed))
 	}
 	for _, l := range b.state.idle(now) {
 		b.stopConnection(c, l)
@@ -362,6 +369,7 @@ func (b *broker) stop(c actor.Context, now seams.Instant) {
 		lane.inFlight, lane.up, lane.connection = nil, false, nil
 	}
 	if _, stopping := c.Message().(*actor.Stopping); stopping {
+		b.Settings.Gate.Left(b.Info.ID)
 		// After a crash the next incarnation takes them over.
 		b.failControl(c, b.state.failControl(now, true), err)
 	}

@@ -81,7 +81,7 @@ func (k *connection) Receive(c actor.Context) {
 			// The broker settles on this message, not on the failure that
 			// follows: the failure overtakes what the socket delivered before.
 			c.Send(k.broker, &messages.ConnectionLost{Lane: k.lane, Generation: k.link.generation, Reason: m.reason, WasUp: k.up})
-			panic(&ConnectionFailure{Address: k.info.Address, Reason: m.reason, WasUp: k.up})
+			panic(&ConnectionFailure{Broker: k.info.ID, Address: k.info.Address, Reason: m.reason, WasUp: k.up})
 		}
 	case *actor.Stopping:
 		k.ended.Store(true)
@@ -147,14 +147,17 @@ func (k *connection) handshake(c actor.Context, frame []byte) {
 	r := kmsg.NewPtrApiVersionsResponse()
 	if len(body) >= 2 && protocol.ErrorCode(int16(body[0])<<8|int16(body[1])) == protocol.UnsupportedVersion {
 		if k.asked == 0 {
-			k.link.connection.Close(fmt.Errorf("broker %s refuses ApiVersions 0", k.info.Address))
+			k.link.connection.Close(fmt.Errorf("%w: broker %s refuses ApiVersions 0", protocol.UnsupportedVersion, k.info.Address))
 			return
 		}
 		k.askVersions(0)
 		return
 	}
 	r.SetVersion(k.asked)
-	if err = r.ReadFrom(body); err == nil && r.ErrorCode != 0 {
+	if err = protocol.CheckControlResponse(r.Key(), k.asked, body); err == nil {
+		err = r.ReadFrom(body)
+	}
+	if err == nil && r.ErrorCode != 0 {
 		err = protocol.ErrorCode(r.ErrorCode)
 	}
 	var versions messages.Versions
@@ -188,8 +191,8 @@ func negotiate(r *kmsg.ApiVersionsResponse) (messages.Versions, error) {
 		}
 		most := min(own[1], k.MaxVersion)
 		if most < max(own[0], k.MinVersion) {
-			return v, fmt.Errorf("no common version of api %s: broker has %d to %d, this client %d to %d",
-				kmsg.NameForKey(k.ApiKey), k.MinVersion, k.MaxVersion, own[0], own[1])
+			return v, fmt.Errorf("%w: no common version of api %s: broker has %d to %d, this client %d to %d",
+				protocol.UnsupportedVersion, kmsg.NameForKey(k.ApiKey), k.MinVersion, k.MaxVersion, own[0], own[1])
 		}
 		v.Max[k.ApiKey] = most
 	}

@@ -45,6 +45,7 @@ type request struct {
 	correlation int32
 	version     int16
 	deadline    seams.Instant
+	allowed     time.Duration // from the write to the deadline
 	batches     []part
 	encoder     protocol.ProduceEncoder
 	noAcks      bool
@@ -239,7 +240,8 @@ func (s *State) sendProduce(c messages.Class, r *request, now seams.Instant) [][
 		}
 		timeout = max(timeout, own)
 	}
-	r.deadline = now.Add(timeout + s.timeoutSlack)
+	r.allowed = timeout + s.timeoutSlack
+	r.deadline = now.Add(r.allowed)
 	topics := groupByTopic(r.batches)
 	e := &r.encoder
 	e.Begin(r.version, r.correlation, s.clientID, nil, c.Acks.Wire(), int32(timeout/time.Millisecond), topics)
@@ -493,7 +495,7 @@ func (s *State) nextControl(now seams.Instant) *request {
 	lane.lastUsed = now
 	r := &request{
 		lane: messages.LaneControl, correlation: lane.correlation, control: m.ControlRequest,
-		deadline: now.Add(s.requestTimeout),
+		deadline: now.Add(s.requestTimeout), allowed: s.requestTimeout,
 	}
 	r.holds.Store(2)
 	r.version = min(lane.versions.Max[m.Request.Key()], m.Request.MaxVersion())

@@ -43,14 +43,15 @@ func (r *refresher) Receive(c actor.Context) {
 	case *messages.ControlResponse:
 		view, err := r.state.answered(m, now)
 		if view != nil {
+			r.settings.Gate.Over(messages.LogNoMetadata)
 			c.Send(r.root, &messages.ClusterChanged{View: view})
 		}
 		if err != nil {
-			r.settings.Log.Debug().Err(err).Int32("broker", m.Broker).Msg("metadata refresh failed")
+			r.settings.Gate.Happened(messages.Occurrence{Kind: messages.LogNoMetadata, Broker: m.Broker, Err: err})
 			c.Send(r.root, &messages.RefreshFailed{Err: err})
 		}
 	case *seams.Woken:
-	case *actor.Stopping:
+	case *actor.Restarting, *actor.Stopping:
 		r.timer.Stop()
 		return
 	default:

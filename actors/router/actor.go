@@ -53,6 +53,7 @@ type keeper struct {
 	accounts leaderAccounts
 	spawned  map[string]int // incarnations of a topic, since names are never reused
 	hinted   map[string]map[int32]messages.AssignLeader
+	doubts   map[string]map[int32]int // refreshes in a row that contradict a hint
 	urgedAt  seams.Instant
 	timer    seams.Timer
 	timing   seams.Instant // when timer is set to fire
@@ -70,7 +71,8 @@ const Name = "router"
 func (r *Router) Props() *actor.Props {
 	k := &keeper{
 		Router: r, accounts: leaderAccounts{-1: r.Budget.NewAccount("leaderless partitions", leaderPart)}, timing: seams.Never,
-		spawned: make(map[string]int), hinted: make(map[string]map[int32]messages.AssignLeader), parkedIn: make(map[*Topic]bool),
+		spawned: make(map[string]int), hinted: make(map[string]map[int32]messages.AssignLeader), doubts: make(map[string]map[int32]int),
+		parkedIn: make(map[*Topic]bool),
 	}
 	return r.Settings.Props(r.Settings.Name+"/"+Name, func() actor.Actor { return k })
 }
@@ -227,7 +229,7 @@ func (k *keeper) update(c actor.Context, info *messages.TopicInfo, now seams.Ins
 	if old != nil && len(old.boxes) > 0 && old.boxes[0].(messages.Taker).TopicID() != info.ID {
 		k.Settings.Log.Warn().Str("topic", t.name).Msg("the topic was deleted and created again")
 		after = k.evacuate(t, old, now)
-		delete(k.hinted, t.name) // epochs begin anew
+		k.forgetHints(t.name) // epochs begin anew
 		old = nil
 	}
 	rt := &routes{}
@@ -284,7 +286,7 @@ func (k *keeper) topicFailed(t *Topic, old *routes, info *messages.TopicInfo) {
 	case info.Gone && old != nil:
 		k.Settings.Log.Warn().Str("topic", t.name).Msg("the topic is gone; its records fail")
 		t.forget()
-		delete(k.hinted, t.name)
+		k.forgetHints(t.name)
 		k.retire(old, fmt.Errorf("%w: topic %s was deleted", messages.ErrUnknownPartition, t.name))
 	default:
 		err := info.Err
@@ -381,16 +383,18 @@ func (k *keeper) spawn(c actor.Context, t *Topic, id [16]byte, partition int32, 
 	return box
 }
 
-// assign tells a partition who leads it, unless it was told of a newer leader
-// already (KIP-951). It returns the leader.
+// assign tells a partition who leads it as metadata has it, unless a broker has
+// named a newer leader (KIP-951). It returns the leader.
 func (k *keeper) assign(topic string, box messages.Appender, partition, leader, epoch int32) int32 {
-	if h, ok := k.hinted[topic][partition]; ok {
-		if h.LeaderEpoch > epoch {
-			leader, epoch = h.ID, h.LeaderEpoch
-		} else {
-			delete(k.hinted[topic], partition)
-		}
+	if h, ok := k.believed(topic, partition, epoch); ok {
+		leader, epoch = h.ID, h.LeaderEpoch
 	}
+	return k.lead(box, leader, epoch)
+}
+
+// lead tells a partition who leads it, and charges it to that leader. It returns
+// the leader, −1 when that is nobody who is known.
+func (k *keeper) lead(box messages.Appender, leader, epoch int32) int32 {
 	l := messages.AssignLeader{ID: leader, LeaderEpoch: epoch, Broker: k.brokers[leader]}
 	if l.Broker == nil {
 		l.ID, leader = -1, -1
@@ -403,24 +407,4 @@ func (k *keeper) assign(topic string, box messages.Appender, partition, leader, 
 	box.SetAccount(account)
 	box.Tell(&l)
 	return leader
-}
-
-// hint takes in a leader that a broker named with its error.
-func (k *keeper) hint(m *messages.LeaderHinted) {
-	t := (*k.table.Load())[m.Topic]
-	if t == nil || k.brokers[m.LeaderID] == nil {
-		return
-	}
-	rt := t.routes.Load()
-	if rt == nil || int(m.Partition) >= len(rt.boxes) {
-		return
-	}
-	if k.hinted[m.Topic] == nil {
-		k.hinted[m.Topic] = make(map[int32]messages.AssignLeader)
-	}
-	if h, ok := k.hinted[m.Topic][m.Partition]; ok && h.LeaderEpoch >= m.LeaderEpoch {
-		return
-	}
-	k.hinted[m.Topic][m.Partition] = messages.AssignLeader{ID: m.LeaderID, LeaderEpoch: m.LeaderEpoch}
-	k.assign(m.Topic, rt.boxes[m.Partition], m.Partition, m.LeaderID, m.LeaderEpoch)
 }

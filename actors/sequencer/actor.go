@@ -42,13 +42,15 @@ func (q *sequencer) Receive(c actor.Context) {
 	case *messages.ControlResponse:
 		publish = q.state.answered(m, now)
 		if m.Err != nil {
-			q.settings.Log.Debug().Err(m.Err).Msg("no producer id yet")
+			q.settings.Gate.Happened(messages.Occurrence{Kind: messages.LogNoProducerID, Broker: m.Broker, Err: m.Err})
+		} else if publish {
+			q.settings.Gate.Over(messages.LogNoProducerID)
 		}
 		if q.state.fatal != nil {
 			c.Send(q.root, &messages.ProducerFailed{Err: q.state.fatal})
 		}
 	case *seams.Woken:
-	case *actor.Stopping:
+	case *actor.Restarting, *actor.Stopping:
 		q.timer.Stop()
 		return
 	default:

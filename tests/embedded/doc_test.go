@@ -15,7 +15,8 @@ package embedded_test
 //     its own yet; WithDialer is where a caller puts TLS.
 //   - "on() with an invalid event name throws", "emits connection events", "request
 //     event", "request timeout event", "request queue size event": there is no
-//     event emitter. What happens is in the log and in each Delivery.
+//     event emitter. What happens is in the log and in each Delivery; the request
+//     timeout itself is TestRequestTimeout.
 //   - everything under "transactions": there are no transactions. This covers flow
 //     commit and flow abort, sending outside a transaction, sendOffsets, empty
 //     transactions, addPartitionsToTransaction, concurrentTransaction, and the
