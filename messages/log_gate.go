@@ -41,15 +41,18 @@ const (
 	LogNoMetadata
 	// LogNoProducerID is a failed request for a producer id.
 	LogNoProducerID
+	// LogNotCompressed is a batch that its codec could not compress.
+	LogNotCompressed
 )
 
 // logTexts has the three lines of each kind.
 var logTexts = [...]struct{ first, still, over string }{
-	LogNoConnection: {"no connection; trying again", "still no connection", "connected again"},
-	LogGaveUp:       {"retries are used up; the connection is stopped until somebody needs it again", "retries are used up again", "connected again after retries were used up"},
-	LogUnreadable:   {"unreadable answer; the connection is given up", "answers are still unreadable", "answers are readable again"},
-	LogNoMetadata:   {"metadata refresh failed", "metadata refreshes still fail", "metadata is refreshed again"},
-	LogNoProducerID: {"no producer id yet", "still no producer id", "producer id granted"},
+	LogNoConnection:  {"no connection; trying again", "still no connection", "connected again"},
+	LogGaveUp:        {"retries are used up; the connection is stopped until somebody needs it again", "retries are used up again", "connected again after retries were used up"},
+	LogUnreadable:    {"unreadable answer; the connection is given up", "answers are still unreadable", "answers are readable again"},
+	LogNoMetadata:    {"metadata refresh failed", "metadata refreshes still fail", "metadata is refreshed again"},
+	LogNoProducerID:  {"no producer id yet", "still no producer id", "producer id granted"},
+	LogNotCompressed: {"compression failed; the batch goes out uncompressed", "compression still fails; batches go out uncompressed", "batches are compressed again"},
 }
 
 // Occurrence is one event that deserves a line unless its cause has one.

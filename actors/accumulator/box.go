@@ -2,6 +2,7 @@ package accumulator
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -394,8 +395,9 @@ func (b *Box) unlock(wakeAt seams.Instant) {
 func (b *Box) compress(p *batch) {
 	packed, err := b.pack(p)
 	if err != nil {
-		b.settings.Log.Warn().Err(err).Str("topic", b.state.topic).Int32("partition", b.state.partition).
-			Str("codec", p.codec.String()).Msg("compression failed; the batch goes out uncompressed")
+		b.settings.Gate.Happened(messages.Occurrence{
+			Kind: messages.LogNotCompressed, Broker: -1, Err: fmt.Errorf("%s, topic %s: %w", p.codec, b.state.topic, err),
+		})
 	}
 	b.mu.Lock()
 	p.compressing = false
