@@ -41,7 +41,10 @@ package embedded_test
 //     steps 5, 1 and 3 times of 9, where Java's weights give 4, 1 and 3 of 8. What
 //     went to a partition is counted in buffers, not in bytes of records.
 //   - java 24: the wrap at 2³¹ is a test of the accumulator's state.
-//   - java 30: there are no node latency statistics; the pause is tested.
+//   - java 28: there is no partial update for new topics only; a refresh asks for
+//     every topic, and one at a time is under way.
+//   - java 30: there are no metrics, of throttling or of a node's latency; the
+//     pause is tested.
 //   - java 33 to 48: transactions.
 //   - java 51: the interceptor half; there are no interceptors.
 //   - java 52: close(negative); a context cannot be negative.

@@ -126,7 +126,9 @@ func TestJavaWakeups(t *testing.T) {
 		p := newProducer(t, cluster, smallBuffer(quietly(&syncBuffer{}))...)
 		var got outcomes
 		must(t, p, to("t", 0, "v"), got.add)
-		eventually(t, "the topic", func() bool { return p.TryProduce(within(t, patience), to("t", 0, strings.Repeat("x", 200_000)), got.add) == nil })
+		eventually(t, "the topic", func() bool {
+			return p.TryProduce(within(t, patience), to("t", 0, strings.Repeat("x", 200_000)), got.add) == nil
+		})
 		n := 2 + fill(t, p, "t", 0, &got)
 		eventually(t, "admission", func() bool { return p.Unanswered() == n })
 		results := map[string]chan error{"Send": make(chan error, 1), "Produce": make(chan error, 1), "Flush": make(chan error, 1)}
