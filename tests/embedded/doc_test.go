@@ -40,7 +40,10 @@ package embedded_test
 //     the one with the shorter queue, in steps of 64 KiB: for queues of 0, 3 and 1
 //     steps 5, 1 and 3 times of 9, where Java's weights give 4, 1 and 3 of 8. What
 //     went to a partition is counted in buffers, not in bytes of records.
+//   - java 19: that a late answer does not split a batch; there is no split yet.
 //   - java 24: the wrap at 2³¹ is a test of the accumulator's state.
+//   - java 26: the broker's word on single records is not used; a batch with an
+//     invalid record fails as a whole.
 //   - java 28: there is no partial update for new topics only; a refresh asks for
 //     every topic, and one at a time is under way.
 //   - java 30: there are no metrics, of throttling or of a node's latency; the
