@@ -4,8 +4,8 @@ package embedded_test
 //
 // A subtest's name begins with its row: "kafkajs: …" for the producer's specs of
 // KafkaJS, "kafkajs fault n: …" for what was found wrong in KafkaJS itself,
-// "java nn: …" for the lists of Java's unit tests. go test -run 'java_05' runs
-// one of them. The options' rows (java 49, the options half of java 05 and 06)
+// "java nn: …" for the lists of Java's unit tests. go test -run '/java_05'
+// runs one of them. The options' rows (java 49, the options half of java 05 and 06)
 // are tests of the root package.
 //
 // Rows of KafkaJS that have no test, and why:
