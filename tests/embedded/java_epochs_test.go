@@ -334,7 +334,9 @@ func TestJavaFatal(t *testing.T) {
 		if failed < 5 {
 			t.Errorf("%d records failed, there were 5 of the partition", failed)
 		}
-		eventually(t, "refusal", func() bool { return errors.Is(p.TryProduce(within(t, patience), to("t", 1, "v"), nil), troupe.ErrFatal) })
+		eventually(t, "refusal", func() bool {
+			return errors.Is(p.TryProduce(within(t, patience), to("t", 1, "v"), nil), troupe.ErrFatal)
+		})
 		if err := closing(t, p, patience); err != nil {
 			t.Error(err)
 		}
