@@ -115,7 +115,7 @@ func TestJavaReuse(t *testing.T) {
 		check   func(troupe.Delivery) bool
 	}{
 		"expired": {
-			[]troupe.Option{troupe.WithRequestTimeout(300 * time.Millisecond), troupe.WithDeliveryTimeout(600 * time.Millisecond)},
+			[]troupe.Option{troupe.WithRequestTimeout(2 * time.Second), troupe.WithDeliveryTimeout(4 * time.Second)},
 			func(*testing.T, *kfake.Cluster) {},
 			func(d troupe.Delivery) bool {
 				return errors.Is(d.Err, troupe.ErrDeliveryTimeout) && d.Status == troupe.PossiblyPersisted && d.Attempts == 1
@@ -143,7 +143,7 @@ func TestJavaReuse(t *testing.T) {
 				}
 				return (&net.Dialer{}).DialContext(ctx, kind, address)
 			}
-			p := newProducer(t, cluster, fast(append(test.options, troupe.WithDialer(dial), troupe.WithLinger(50*time.Millisecond))...)...)
+			p := newProducer(t, cluster, fast(append(test.options, troupe.WithDialer(dial), troupe.WithLinger(time.Second))...)...)
 			t.Cleanup(func() {
 				_ = closing(t, p, time.Second)
 				slow.start()
@@ -157,23 +157,30 @@ func TestJavaReuse(t *testing.T) {
 			for i := range n {
 				must(t, p, to("t", 0, strings.Repeat(string(rune('a'+i)), size)), got.add)
 			}
-			time.Sleep(200 * time.Millisecond) // the linger is over and the write begun
+			flushed := make(chan error, 1)
+			go func() { flushed <- p.Flush(within(t, patience)) }() // one batch of them all
+			time.Sleep(200 * time.Millisecond)                      // the write has begun
 			test.leave(t, cluster)
 			for _, d := range got.wait(t, n) {
 				if !test.check(d) {
 					t.Fatalf("%v after %d attempts: %v", d.Status, d.Attempts, d.Err)
 				}
 			}
+			if err := <-flushed; err != nil {
+				t.Error(err)
+			}
 			if used := p.BufferedBytes(); used < n*size {
 				t.Errorf("%d bytes are charged while %d may still be read", used, n*size)
 			}
 			// Whatever is free is written over, several times.
-			for range 3 {
+			for range 2 {
 				var other outcomes
 				for range 200 {
 					must(t, p, to("t", 1, strings.Repeat("#", size)), other.add)
 				}
-				other.wait(t, 200)
+				if err := p.Flush(within(t, patience)); err != nil {
+					t.Error(err)
+				}
 			}
 			slow.start()
 			eventually(t, "the first request", func() bool { return slices.Contains(nodes(w.of("t", 0)[1:]), 0) })
