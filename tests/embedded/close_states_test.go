@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/troupe-kafka/troupe"
 	"github.com/troupe-kafka/troupe/codecs"
@@ -457,5 +458,66 @@ func TestCloseByOthers(t *testing.T) {
 			answeredOnce(t, p, &got, 10)
 		}
 		consumeAll(t, cluster, "t", 20)
+	})
+}
+
+// TestCloseWhileHeldUp is about brokers that answer, but let nobody produce.
+func TestCloseWhileHeldUp(t *testing.T) {
+	t.Parallel()
+
+	t.Run("close: in a quota's pause", func(t *testing.T) {
+		t.Parallel()
+		cluster := startCluster(t, 1, map[string]int32{"t": 1})
+		w := watch(cluster)
+		w.add(func(pr *produced) (kmsg.Response, error, bool) {
+			r := answer(pr.ProduceRequest, 0, 0)
+			r.ThrottleMillis = int32(time.Hour / time.Millisecond)
+			return r, nil, true
+		})
+		p := newProducer(t, cluster)
+		warm(t, p, "t", 0)
+		var got outcomes
+		for range 3 {
+			must(t, p, to("t", 0, "v"), got.add)
+		}
+		outOfTime(t, p)
+		closedOutcomes(t, &got, 3, troupe.NotPersisted)
+		answeredOnce(t, p, &got, 3)
+	})
+
+	t.Run("close: without a leader", func(t *testing.T) {
+		t.Parallel()
+		cluster := startCluster(t, 1, map[string]int32{"t": 2})
+		cluster.ControlKey(int16(kmsg.Metadata), clusterOnlyOf(cluster, "t", 2, func(p int32) int32 { return p - 1 }))
+		p := newProducer(t, cluster, fast()...)
+		warm(t, p, "t", 1)
+		var got outcomes
+		for range 3 {
+			must(t, p, to("t", 0, "v"), got.add)
+		}
+		outOfTime(t, p)
+		closedOutcomes(t, &got, 3, troupe.NotPersisted)
+		answeredOnce(t, p, &got, 3)
+	})
+
+	t.Run("close: with records for partitions and topics that nobody has heard of yet", func(t *testing.T) {
+		t.Parallel()
+		cluster := startCluster(t, 1, map[string]int32{"t": 1})
+		p := newProducer(t, cluster)
+		warm(t, p, "t", 0)
+		gate := make(chan struct{})
+		t.Cleanup(func() { close(gate) })
+		cluster.ControlKey(int16(kmsg.Metadata), func(kmsg.Request) (kmsg.Response, error, bool) {
+			cluster.SleepControl(func() { <-gate })
+			return nil, nil, false
+		})
+		var got outcomes
+		for range 3 {
+			must(t, p, to("t", 9, "v"), got.add)
+			must(t, p, to("missing", 0, "v"), got.add)
+		}
+		outOfTime(t, p)
+		closedOutcomes(t, &got, 6, troupe.NotPersisted)
+		answeredOnce(t, p, &got, 6)
 	})
 }

@@ -4,8 +4,8 @@ package embedded_test
 //
 // A subtest's name begins with its row: "kafkajs: …" for the producer's specs of
 // KafkaJS, "kafkajs fault n: …" for what was found wrong in KafkaJS itself,
-// "java nn: …" for the lists of Java's unit tests. go test -run 'java_05' runs
-// one of them. The options' rows (java 49, the options half of java 05 and 06)
+// "java nn: …" for the lists of Java's unit tests. go test -run '/java_05'
+// runs one of them. The options' rows (java 49, the options half of java 05 and 06)
 // are tests of the root package.
 //
 // Rows of KafkaJS that have no test, and why:
@@ -39,8 +39,14 @@ package embedded_test
 //     the one with the shorter queue, in steps of 64 KiB: for queues of 0, 3 and 1
 //     steps 5, 1 and 3 times of 9, where Java's weights give 4, 1 and 3 of 8. What
 //     went to a partition is counted in buffers, not in bytes of records.
+//   - java 19: that a late answer does not split a batch; there is no split yet.
 //   - java 24: the wrap at 2³¹ is a test of the accumulator's state.
-//   - java 30: there are no node latency statistics; the pause is tested.
+//   - java 26: the broker's word on single records is not used; a batch with an
+//     invalid record fails as a whole.
+//   - java 28: there is no partial update for new topics only; a refresh asks for
+//     every topic, and one at a time is under way.
+//   - java 30: there are no metrics, of throttling or of a node's latency; the
+//     pause is tested.
 //   - java 33 to 48: transactions.
 //   - java 51: the interceptor half; there are no interceptors.
 //   - java 52: close(negative); a context cannot be negative.

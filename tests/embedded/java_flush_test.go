@@ -159,6 +159,33 @@ func TestJavaFlush(t *testing.T) {
 		}
 	})
 
+	t.Run("java 05: flush and Close do not wait for the bytes of records that have expired", func(t *testing.T) {
+		t.Parallel()
+		cluster := startCluster(t, 1, map[string]int32{"t": 1})
+		w := watch(cluster)
+		p := newProducer(t, cluster, fast(troupe.WithLinger(0), troupe.WithRequestTimeout(100*time.Millisecond), troupe.WithDeliveryTimeout(500*time.Millisecond))...)
+		w.hold(t, anyRequest) // its connection is given up after ten seconds
+		var got outcomes
+		must(t, p, to("t", 0, "v"), got.add)
+		eventually(t, "the request", func() bool { return len(w.of("t", 0)) == 1 })
+		began := time.Now()
+		for i := range 2 { // before the records expire, and after
+			if err := p.Flush(within(t, patience)); err != nil || got.count() != 1 {
+				t.Errorf("flush %d: %v, %d of 1 called back", i, err, got.count())
+			}
+		}
+		if err := p.Close(within(t, patience)); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("it took %v", took)
+		}
+		if d := got.wait(t, 1)[0]; !errors.Is(d.Err, troupe.ErrDeliveryTimeout) || d.Status != troupe.PossiblyPersisted {
+			t.Errorf("%v: %v", d.Status, d.Err)
+		}
+		answeredOnce(t, p, &got, 1)
+	})
+
 	t.Run("java 05: flush of nothing", func(t *testing.T) {
 		t.Parallel()
 		cluster := startCluster(t, 1, map[string]int32{"t": 1})

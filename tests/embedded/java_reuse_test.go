@@ -3,21 +3,23 @@ package embedded_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/troupe-kafka/troupe"
 )
 
 // tap is a TCP proxy between a producer and one broker that can stop reading
-// from the producer: a write then stays open in the kernel.
+// from the producer in the middle of a large request, whose write then stays open
+// in the kernel. Small requests still pass.
 type tap struct {
 	mu   sync.Mutex
 	shut chan struct{} // nil: open
@@ -40,13 +42,22 @@ func (p *tap) start() {
 	p.mu.Unlock()
 }
 
-func (p *tap) wait() {
+// passing is how much of a connection's traffic passes a tap that is shut.
+const passing = 64 << 10
+
+// wait returns what is left of credit after n more bytes, and waits when that is
+// nothing.
+func (p *tap) wait(credit, n int) int {
 	p.mu.Lock()
 	shut := p.shut
 	p.mu.Unlock()
-	if shut != nil {
+	if shut == nil {
+		return passing
+	}
+	if credit -= n; credit <= 0 {
 		<-shut
 	}
+	return credit
 }
 
 // dial connects through the proxy, with buffers so small that a write of some
@@ -73,10 +84,11 @@ func (p *tap) dial(ctx context.Context, kind, address string) (net.Conn, error) 
 	_ = server.(*net.TCPConn).SetReadBuffer(64 << 10)
 	p.done.Go(func() {
 		defer func() { _ = upstream.Close() }()
-		for buf := make([]byte, 64<<10); ; {
-			p.wait()
+		credit := passing
+		for buf := make([]byte, 16<<10); ; {
 			n, err := server.Read(buf)
 			if n > 0 {
+				credit = p.wait(credit, n)
 				_, _ = upstream.Write(buf[:n])
 			}
 			if err != nil {
@@ -97,65 +109,100 @@ func (p *tap) dial(ctx context.Context, kind, address string) (net.Conn, error) 
 func TestJavaReuse(t *testing.T) {
 	t.Parallel()
 
-	t.Run("java 07: an expired batch keeps its buffers while its write is open", func(t *testing.T) {
-		t.Parallel()
-		cluster := startCluster(t, 2, map[string]int32{"t": 2})
-		place(t, cluster, "t", 2, 2)
-		w, slow := watch(cluster), &tap{}
-		held := cluster.ListenAddrs()[0]
-		dial := func(ctx context.Context, kind, address string) (net.Conn, error) {
-			if address == held {
-				return slow.dial(ctx, kind, address)
+	for name, test := range map[string]struct {
+		options []troupe.Option
+		leave   func(*testing.T, *kfake.Cluster) // makes the batch settle without its write
+		check   func(troupe.Delivery) bool
+	}{
+		"expired": {
+			[]troupe.Option{troupe.WithRequestTimeout(2 * time.Second), troupe.WithDeliveryTimeout(4 * time.Second)},
+			func(*testing.T, *kfake.Cluster) {},
+			func(d troupe.Delivery) bool {
+				return errors.Is(d.Err, troupe.ErrDeliveryTimeout) && d.Status == troupe.PossiblyPersisted && d.Attempts == 1
+			},
+		},
+		"acknowledged by another leader": {
+			[]troupe.Option{troupe.WithMetadataMaxAge(50 * time.Millisecond)},
+			func(t *testing.T, cluster *kfake.Cluster) {
+				if err := cluster.MoveTopicPartition("t", 0, 1); err != nil {
+					t.Error(err)
+				}
+			},
+			func(d troupe.Delivery) bool { return d.Err == nil && d.Attempts == 2 },
+		},
+	} {
+		t.Run("java 07: a batch that is "+name+" keeps its buffers while its first write is open", func(t *testing.T) {
+			t.Parallel()
+			cluster := startCluster(t, 2, map[string]int32{"t": 2})
+			place(t, cluster, "t", 2, 2)
+			w, slow := watch(cluster), &tap{}
+			held := cluster.ListenAddrs()[0]
+			dial := func(ctx context.Context, kind, address string) (net.Conn, error) {
+				if address == held {
+					return slow.dial(ctx, kind, address)
+				}
+				return (&net.Dialer{}).DialContext(ctx, kind, address)
 			}
-			return (&net.Dialer{}).DialContext(ctx, kind, address)
-		}
-		p := newProducer(t, cluster, fast(troupe.WithDialer(dial), troupe.WithLinger(50*time.Millisecond),
-			troupe.WithRequestTimeout(300*time.Millisecond), troupe.WithDeliveryTimeout(600*time.Millisecond))...)
-		t.Cleanup(func() {
-			_ = closing(t, p, time.Second)
+			p := newProducer(t, cluster, fast(append(test.options, troupe.WithDialer(dial), troupe.WithLinger(time.Second))...)...)
+			t.Cleanup(func() {
+				_ = closing(t, p, time.Second)
+				slow.start()
+				slow.done.Wait()
+			})
+			warm(t, p, "t", 0)
+			warm(t, p, "t", 1)
+			slow.stop()
+			var got outcomes
+			const n, size = 16, 60_000 // of a size whose buffers are pooled
+			for i := range n {
+				must(t, p, to("t", 0, strings.Repeat(string(rune('a'+i)), size)), got.add)
+			}
+			flushed := make(chan error, 1)
+			go func() { flushed <- p.Flush(within(t, patience)) }() // one batch of them all
+			time.Sleep(200 * time.Millisecond)                      // the write has begun
+			test.leave(t, cluster)
+			for _, d := range got.wait(t, n) {
+				if !test.check(d) {
+					t.Fatalf("%v after %d attempts: %v", d.Status, d.Attempts, d.Err)
+				}
+			}
+			if err := <-flushed; err != nil {
+				t.Error(err)
+			}
+			if used := p.BufferedBytes(); used < n*size {
+				t.Errorf("%d bytes are charged while %d may still be read", used, n*size)
+			}
+			// Whatever is free is written over, several times.
+			for range 2 {
+				var other outcomes
+				for range 200 {
+					must(t, p, to("t", 1, strings.Repeat("#", size)), other.add)
+				}
+				if err := p.Flush(within(t, patience)); err != nil {
+					t.Error(err)
+				}
+			}
 			slow.start()
-			slow.done.Wait()
+			eventually(t, "the first request", func() bool { return slices.Contains(nodes(w.of("t", 0)[1:]), 0) })
+			for _, s := range w.of("t", 0)[1:] {
+				if s.node != 0 {
+					continue
+				}
+				if len(s.values) != n {
+					t.Fatalf("%d records arrived", len(s.values))
+				}
+				for i, v := range s.values {
+					if v != strings.Repeat(string(rune('a'+i)), size) {
+						t.Errorf("record %d arrived as %.20s…", i, v)
+					}
+				}
+			}
+			eventually(t, "all memory back", func() bool { return p.BufferedBytes() == 0 })
+			if got.count() != n {
+				t.Errorf("%d outcomes of %d", got.count(), n)
+			}
 		})
-		warm(t, p, "t", 0)
-		warm(t, p, "t", 1)
-		slow.stop()
-		var got outcomes
-		const n, size = 9, 100_000
-		for i := range n {
-			must(t, p, to("t", 0, strings.Repeat(fmt.Sprint(i), size)), got.add)
-		}
-		for _, d := range got.wait(t, n) {
-			if !errors.Is(d.Err, troupe.ErrDeliveryTimeout) || d.Status != troupe.PossiblyPersisted || d.Attempts != 1 {
-				t.Fatalf("%v after %d attempts: %v", d.Status, d.Attempts, d.Err)
-			}
-		}
-		if used := p.BufferedBytes(); used < n*size {
-			t.Errorf("%d bytes are charged while %d may still be read", used, n*size)
-		}
-		// Whatever is free is written over, several times.
-		for range 3 {
-			var other outcomes
-			for range 200 {
-				must(t, p, to("t", 1, strings.Repeat("#", size)), other.add)
-			}
-			other.wait(t, 200)
-		}
-		slow.start()
-		eventually(t, "the request", func() bool { return len(w.of("t", 0)) == 2 })
-		written := w.of("t", 0)[1].values
-		if len(written) != n {
-			t.Fatalf("%d records arrived", len(written))
-		}
-		for i, v := range written {
-			if v != strings.Repeat(fmt.Sprint(i), size) {
-				t.Errorf("record %d arrived as %.20s…", i, v)
-			}
-		}
-		eventually(t, "all memory back", func() bool { return p.BufferedBytes() == 0 })
-		if got.count() != n {
-			t.Errorf("%d outcomes of %d", got.count(), n)
-		}
-	})
+	}
 
 	t.Run("java 32: an answer that comes after its topic was created again answers nothing twice", func(t *testing.T) {
 		t.Parallel()

@@ -26,11 +26,10 @@ func TestJavaWaiting(t *testing.T) {
 	// The waits are longer than any test, so that nothing falls due meanwhile.
 	patient := troupe.WithRetry(troupe.RetryPolicy{InitialRetryTime: 10 * time.Minute, MaxRetryTime: time.Hour, Multiplier: 2, Retries: troupe.UnlimitedRetries})
 	type scene struct {
-		t       *testing.T
-		p       *troupe.Producer
-		w       *wire
-		n       *network
-		refused *atomic.Int64
+		t *testing.T
+		p *troupe.Producer
+		w *wire
+		n *network
 	}
 	background := context.Background()
 	admit := func(s *scene, r troupe.Record) {

@@ -209,7 +209,7 @@ func TestPartitionGrowth(t *testing.T) {
 		consumeAll(t, cluster, "t", count)
 	})
 
-	t.Run("partition: one beyond the known ones forces one refresh", func(t *testing.T) {
+	t.Run("java 11: a partition beyond the known ones forces one refresh, and then fails", func(t *testing.T) {
 		t.Parallel()
 		cluster := startCluster(t, 1, map[string]int32{"t": 2})
 		p := newProducer(t, cluster, fast()...)
