@@ -186,3 +186,5 @@ func (h *history) reason(r *record) string {
 	}
 	return ""
 }
+
+func (p place) String() string { return fmt.Sprintf("%d of topic %d", p.Partition, p.Topic) }

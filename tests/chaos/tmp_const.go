@@ -1,0 +1,6 @@
+package chaos
+
+const (
+	brokerCount        = 3
+	numberedPartitions = 8
+)
