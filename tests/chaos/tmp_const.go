@@ -1,6 +1,0 @@
-package chaos
-
-const (
-	brokerCount        = 3
-	numberedPartitions = 8
-)
