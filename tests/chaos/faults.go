@@ -236,9 +236,9 @@ func (c *campaign) disturb(ctx context.Context, s step) fault {
 		f.Hits = p.setReset(true)
 		pause(ctx, s.For)
 	case blackHole:
-		f.Hits = 1
 		p.hold()
 		pause(ctx, s.For)
+		f.Hits = p.struck()
 	}
 	p.heal()
 	f.To = c.load.now()

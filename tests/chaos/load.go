@@ -41,6 +41,7 @@ const (
 	tick               = 10 * time.Millisecond
 	sendMessages       = 12               // of one Send
 	maxBlock           = 10 * time.Second // that a call waits for room
+	metadataAge        = 3 * time.Second  // until a new partition is found, at the latest
 	contextSlack       = time.Second      // contexts are looked at every 100 ms
 	outcomeSlack       = 5 * time.Second  // two cores carry three brokers as well
 )
@@ -102,7 +103,7 @@ func newSettings(seed uint64) []settings {
 	for i := range list {
 		list[i] = settings{
 			linger: lingers[r.IntN(len(lingers))], codec: ids[codecOrder[i%len(ids)]],
-			inFlight: 1 + flightOrder[i%len(flightOrder)], request: between(r, time.Second, 5*time.Second),
+			inFlight: 1 + flightOrder[i%len(flightOrder)], request: between(r, time.Second, 3500*time.Millisecond),
 		}
 	}
 	return list
@@ -147,14 +148,24 @@ func newLoad(seeds []string, seed uint64, log zerolog.Logger) (*load, error) {
 			troupe.WithBrokers(seeds...), troupe.WithClientID(s.name), troupe.WithLogger(log.With().Str("producer", s.name).Logger()),
 			troupe.WithAcks(acks), troupe.WithIdempotence(s.idempotent), troupe.WithLinger(set.linger), troupe.WithCompression(set.codec),
 			troupe.WithMaxInFlight(set.inFlight), troupe.WithRequestTimeout(set.request), troupe.WithDeliveryTimeout(s.delivery),
-			troupe.WithBufferBytes(s.buffer), troupe.WithBatchMaxBytes(s.batch), troupe.WithMaxBlock(maxBlock), troupe.WithRecordMaxBytes(largestRecord),
+			troupe.WithMetadataMaxAge(metadataAge), troupe.WithBufferBytes(s.buffer), troupe.WithBatchMaxBytes(s.batch), troupe.WithMaxBlock(maxBlock), troupe.WithRecordMaxBytes(largestRecord),
 		)
 		if err != nil {
 			return l, fmt.Errorf("producer %s: %w", s.name, err)
 		}
-		l.producers = append(l.producers, &producer{Producer: p, shape: s, buffer: s.buffer})
+		l.producers = append(l.producers, &producer{Producer: p, shape: s, buffer: boundOf(s, set)})
 	}
 	return l, nil
+}
+
+// boundOf is the most that a producer's buffer may hold. Compressed copies are
+// counted in it, but nobody waits for room for them: a copy is smaller than what
+// it was made of, which waited.
+func boundOf(s shape, set settings) int {
+	if set.codec == codecs.None {
+		return s.buffer
+	}
+	return 2 * s.buffer
 }
 
 // start begins to send, until stop.

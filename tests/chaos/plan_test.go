@@ -51,3 +51,23 @@ func TestPlanHasEverything(t *testing.T) {
 		}
 	}
 }
+
+// TestSettingsFit keeps a seed from drawing settings that a producer refuses.
+func TestSettingsFit(t *testing.T) {
+	differ := false
+	for seed := range uint64(200) {
+		list, again := newSettings(seed), newSettings(seed)
+		if !slices.Equal(list, again) {
+			t.Fatalf("one seed, two settings: %v, %v", list, again)
+		}
+		differ = differ || !slices.Equal(list, newSettings(seed+1))
+		for i, s := range list {
+			if s.linger+s.request > shapes[i].delivery || s.inFlight < 1 || s.inFlight > 5 {
+				t.Errorf("seed %d, %s: %v", seed, shapes[i].name, s)
+			}
+		}
+	}
+	if !differ {
+		t.Error("all seeds, one setting")
+	}
+}

@@ -106,7 +106,7 @@ func (p *proxy) hold() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.gate == nil {
-		p.gate = make(chan struct{})
+		p.gate, p.hits = make(chan struct{}), 0
 	}
 }
 
@@ -151,9 +151,12 @@ func (p *proxy) fault() error {
 
 // pass returns when nothing is held.
 func (p *proxy) pass() {
-	for {
+	for held := false; ; held = true {
 		p.mu.Lock()
 		gate := p.gate
+		if gate != nil && !held {
+			p.hits++
+		}
 		p.mu.Unlock()
 		if gate == nil {
 			return

@@ -224,6 +224,9 @@ func TestProxyHoldsAndLetsGo(t *testing.T) {
 	if requests, _ := e.seen(); requests != 2 {
 		t.Fatalf("%d requests passed, want the 2 before", requests)
 	}
+	if p.struck() != 2 {
+		t.Errorf("%d requests held, want 2", p.struck())
+	}
 	p.release()
 	answer := make([]byte, testFrame)
 	if _, err := io.ReadFull(patient, answer); err != nil || !bytes.Equal(answer[4:8], []byte{0, 0, 0, 9}) {

@@ -50,7 +50,7 @@ type measured struct {
 	Done, Hits int
 	Recovered  []time.Duration // from the end of a fault to the next acknowledgement, per affected partition; sorted
 	Stall      time.Duration   // the longest gap of an affected partition that touches the fault
-	Failed     int             // faults that the cluster refused
+	Missed     int             // faults that struck nothing, or that the cluster refused
 }
 
 // recoveries measures each kind, and returns the partitions that were not
@@ -64,8 +64,8 @@ func recoveries(faults []fault, a acknowledgements) (map[kind]*measured, []viola
 			m = &measured{}
 			found[f.Kind] = m
 		}
-		if f.Err != "" {
-			m.Failed++
+		if f.Err != "" || f.Hits == 0 {
+			m.Missed++
 		} else {
 			m.Done++
 		}

@@ -31,7 +31,7 @@ func TestRecoveries(t *testing.T) {
 	if r := found[reset]; r.Done != 1 || r.Hits != 4 || len(r.Recovered) != 0 {
 		t.Errorf("resets: %+v", r)
 	}
-	if r := found[reassign]; r.Done != 0 || r.Failed != 1 {
+	if r := found[reassign]; r.Done != 0 || r.Missed != 1 {
 		t.Errorf("reassignments: %+v", r)
 	}
 	if len(missing) != 1 || missing[0].Violation != unrecovered {

@@ -22,7 +22,7 @@ func report(c *campaign, v *verdict) string {
 	fmt.Fprintf(&text, "chaos: seed %d, %v of faults, %d brokers of Kafka %s\n\n", c.seed, c.length, brokerCount, c.kafka.Config().Version)
 
 	out := tabwriter.NewWriter(&text, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(out, "fault\tdone\thits\trecovery p50\tmax\tlongest stall\t")
+	fmt.Fprintln(out, "fault\tdone\tmissed\thits\trecovery p50\tmax\tlongest stall\t")
 	done := 0
 	for _, k := range kinds {
 		m := found[k]
@@ -34,9 +34,9 @@ func report(c *campaign, v *verdict) string {
 		if n := len(m.Recovered); n > 0 {
 			most = m.Recovered[n-1]
 		}
-		fmt.Fprintf(out, "%s\t%d\t%d\t%s\t%s\t%s\t\n", k, m.Done, m.Hits, short(middle(m.Recovered)), short(most), short(m.Stall))
+		fmt.Fprintf(out, "%s\t%d\t%d\t%d\t%s\t%s\t%s\t\n", k, m.Done, m.Missed, m.Hits, short(middle(m.Recovered)), short(most), short(m.Stall))
 	}
-	fmt.Fprintf(out, "all\t%d\t\t\t\t\t\n", done)
+	fmt.Fprintf(out, "all\t%d\t\t\t\t\t\t\n", done)
 	_ = out.Flush() // a strings.Builder takes everything
 
 	each, overall := acks.gaps()
