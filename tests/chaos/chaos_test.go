@@ -14,7 +14,7 @@ import (
 )
 
 var (
-	minutes = flag.Float64("chaos.minutes", 2, "how long faults are injected")
+	minutes = flag.Float64("chaos.minutes", 1.25, "how long faults are injected; starting, healing and reading back come on top")
 	seeded  = flag.Uint64("chaos.seed", 0, "seed of the plan; 0 draws one")
 	folder  = flag.String("chaos.out", os.TempDir(), "folder for the history of a campaign that fails")
 	always  = flag.Bool("chaos.keep", false, "write the history even if nothing failed")
@@ -53,8 +53,28 @@ func TestChaos(t *testing.T) {
 	if verdict.Outcomes[persisted] == 0 || verdict.Weak[persisted] == 0 || len(c.faults) == 0 {
 		t.Errorf("a campaign of nothing: outcomes %v, %v, %d faults", verdict.Outcomes, verdict.Weak, len(c.faults))
 	}
+	if length >= completeAfter {
+		c.wasHarmful(verdict)
+	}
 	if t.Failed() || *always {
 		c.keep(seed, verdict)
+	}
+}
+
+// completeAfter is how long a campaign must be for every fault to be asked of it.
+const completeAfter = 5 * time.Minute
+
+// wasHarmful fails a campaign whose faults did nothing. With acks 1 the same faults
+// leave copies behind; if they do not, they would not find a fault of the rest.
+func (c *campaign) wasHarmful(v *verdict) {
+	found, _ := recoveries(c.faults, c.history.acknowledgements())
+	for _, k := range kinds {
+		if m := found[k]; m == nil || m.Done == 0 {
+			c.t.Errorf("no fault %q had an effect", k)
+		}
+	}
+	if v.WeakCopies == 0 || v.Outcomes[possibly] == 0 || v.Outcomes[notPersisted] == 0 {
+		c.t.Errorf("%d copies with acks 1, outcomes %v: want some of each", v.WeakCopies, v.Outcomes)
 	}
 }
 

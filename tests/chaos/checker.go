@@ -93,20 +93,48 @@ func (s spot) name(h *history) string {
 type checking struct {
 	*history
 	*verdict
-	at      map[uint64][]spot // where each record was read
 	highest map[place]int64
+	first   [][]int32          // by line and place: one more than the index of the first read of a record
+	more    map[uint64][]int32 // the indices of further reads, of the few records that have some
 }
 
 func (c *checking) index() {
-	c.at = make(map[uint64][]spot, len(c.Reads))
-	c.highest = map[place]int64{}
-	for _, r := range c.Reads {
+	c.more, c.highest = map[uint64][]int32{}, map[place]int64{}
+	for l := range c.Lines {
+		c.first = append(c.first, make([]int32, len(c.Lines[l].Records)))
+	}
+	for i, r := range c.Reads {
 		in := place{r.Topic, r.Partition}
-		c.at[r.ID] = append(c.at[r.ID], spot{in, r.Offset})
+		if c.find(r.ID) != nil {
+			if l, n := placeOf(r.ID); c.first[l][n] == 0 {
+				c.first[l][n] = int32(i + 1)
+			} else {
+				c.more[r.ID] = append(c.more[r.ID], int32(i))
+			}
+		}
 		if high, known := c.highest[in]; !known || r.Offset > high {
 			c.highest[in] = r.Offset
 		}
 	}
+}
+
+// at is where a record was read.
+func (c *checking) at(id uint64) []spot {
+	l, n := placeOf(id)
+	first := c.first[l][n]
+	if first == 0 {
+		return nil
+	}
+	spots := []spot{c.spotOf(first - 1)}
+	for _, i := range c.more[id] {
+		spots = append(spots, c.spotOf(i))
+	}
+	return spots
+}
+
+func (c *checking) spotOf(i int32) spot {
+	r := &c.Reads[i]
+	return spot{place{r.Topic, r.Partition}, r.Offset}
 }
 
 // checkLog looks at what was read by itself.
@@ -138,11 +166,8 @@ func (c *checking) checkLog() {
 			home[key] = r.Partition
 		}
 	}
-	for _, id := range slices.Sorted(maps.Keys(c.at)) {
-		spots := c.at[id]
-		if sent := c.find(id); sent == nil || len(spots) == 1 {
-			continue
-		}
+	for _, id := range slices.Sorted(maps.Keys(c.more)) {
+		spots := c.at(id)
 		if c.Topics[spots[0].Topic].Numbered {
 			c.add(duplicate, "record %s (%v) stands at %v", c.name(id), c.find(id).Status, c.names(spots))
 		} else {
@@ -172,7 +197,7 @@ func (c *checking) checkAnswers() {
 				c.Weak[r.Status]++
 			}
 			c.checkOutcome(id, r)
-			found := c.at[id]
+			found := c.at(id)
 			switch r.Status {
 			case persisted:
 				c.checkPersisted(id, r, found, answeredAt)

@@ -24,6 +24,17 @@ func (c *campaign) brokerTrack(ctx context.Context, steps []step) {
 		}
 		c.done(do[s.Kind](ctx, s))
 		c.mend()
+		c.balance()
+	}
+}
+
+// balance gives every broker its leaderships back, so that the faults of the
+// network find one to strike. It is an election under load, too.
+func (c *campaign) balance() {
+	for _, t := range topics {
+		if err := c.kafka.ElectPreferred(t.Name); err != nil {
+			c.notef("leaders stay where they are: %v", err)
+		}
 	}
 }
 

@@ -41,7 +41,7 @@ const (
 	tick               = 10 * time.Millisecond
 	sendMessages       = 12               // of one Send
 	maxBlock           = 10 * time.Second // that a call waits for room
-	metadataAge        = 3 * time.Second  // until a new partition is found, at the latest
+	growingAge         = 3 * time.Second  // until a new partition is found, at the latest
 	contextSlack       = time.Second      // contexts are looked at every 100 ms
 	outcomeSlack       = 5 * time.Second  // two cores carry three brokers as well
 )
@@ -67,6 +67,14 @@ type shape struct {
 	buffer     int
 	batch      int
 	idempotent bool
+}
+
+// metadataAge is the default, but for the topic that gets new partitions.
+func (s shape) metadataAge() time.Duration {
+	if s.topic == growingTopic {
+		return growingAge
+	}
+	return troupe.DefaultMetadataMaxAge
 }
 
 // shapes is what runs in every campaign, side by side.
@@ -148,7 +156,7 @@ func newLoad(seeds []string, seed uint64, log zerolog.Logger) (*load, error) {
 			troupe.WithBrokers(seeds...), troupe.WithClientID(s.name), troupe.WithLogger(log.With().Str("producer", s.name).Logger()),
 			troupe.WithAcks(acks), troupe.WithIdempotence(s.idempotent), troupe.WithLinger(set.linger), troupe.WithCompression(set.codec),
 			troupe.WithMaxInFlight(set.inFlight), troupe.WithRequestTimeout(set.request), troupe.WithDeliveryTimeout(s.delivery),
-			troupe.WithMetadataMaxAge(metadataAge), troupe.WithBufferBytes(s.buffer), troupe.WithBatchMaxBytes(s.batch), troupe.WithMaxBlock(maxBlock), troupe.WithRecordMaxBytes(largestRecord),
+			troupe.WithMetadataMaxAge(s.metadataAge()), troupe.WithBufferBytes(s.buffer), troupe.WithBatchMaxBytes(s.batch), troupe.WithMaxBlock(maxBlock), troupe.WithRecordMaxBytes(largestRecord),
 		)
 		if err != nil {
 			return l, fmt.Errorf("producer %s: %w", s.name, err)
