@@ -50,6 +50,7 @@ var quickBrokers = map[string]string{
 // campaign is one run.
 type campaign struct {
 	t       *testing.T
+	spoiled bool // one producer breaks promises, which the checker has to see
 	seed    uint64
 	length  time.Duration
 	plan    plan
@@ -69,8 +70,8 @@ type campaign struct {
 // runCampaign does everything up to the history. What goes wrong with the cluster
 // or the harness fails the test at once; what the producers do wrong is in the
 // history.
-func runCampaign(t *testing.T, seed uint64, length time.Duration) *campaign {
-	c := &campaign{t: t, seed: seed, length: length, plan: newPlan(seed, length)}
+func runCampaign(t *testing.T, seed uint64, length time.Duration, spoiled bool) *campaign {
+	c := &campaign{t: t, spoiled: spoiled, seed: seed, length: length, plan: newPlan(seed, length)}
 	c.startCluster()
 	c.startLoad()
 	c.harm()
@@ -110,7 +111,7 @@ func (c *campaign) startCluster() {
 func (c *campaign) startLoad() {
 	c.heap = heapInUse()
 	log := zerolog.New(&c.log).Level(zerolog.InfoLevel).With().Timestamp().Logger()
-	made, err := newLoad(c.kafka.Seeds(), c.seed, log)
+	made, err := newLoad(c.kafka.Seeds(), c.seed, c.spoiled, log)
 	c.load = made
 	c.t.Cleanup(func() { // of a campaign that did not come to its end
 		made.stop()

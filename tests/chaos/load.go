@@ -142,7 +142,7 @@ type ledger struct {
 }
 
 // newLoad makes the producers. It sends nothing yet.
-func newLoad(seeds []string, seed uint64, log zerolog.Logger) (*load, error) {
+func newLoad(seeds []string, seed uint64, spoiled bool, log zerolog.Logger) (*load, error) {
 	l := &load{began: time.Now(), stopping: func() {}}
 	l.reasons.known = map[string]int32{"": 0}
 	l.reasons.list = []string{""}
@@ -152,12 +152,16 @@ func newLoad(seeds []string, seed uint64, log zerolog.Logger) (*load, error) {
 		if !s.idempotent {
 			acks = troupe.AcksLeader
 		}
-		p, err := troupe.New(
+		options := []troupe.Option{
 			troupe.WithBrokers(seeds...), troupe.WithClientID(s.name), troupe.WithLogger(log.With().Str("producer", s.name).Logger()),
 			troupe.WithAcks(acks), troupe.WithIdempotence(s.idempotent), troupe.WithLinger(set.linger), troupe.WithCompression(set.codec),
 			troupe.WithMaxInFlight(set.inFlight), troupe.WithRequestTimeout(set.request), troupe.WithDeliveryTimeout(s.delivery),
 			troupe.WithMetadataMaxAge(s.metadataAge()), troupe.WithBufferBytes(s.buffer), troupe.WithBatchMaxBytes(s.batch), troupe.WithMaxBlock(maxBlock), troupe.WithRecordMaxBytes(largestRecord),
-		)
+		}
+		if spoiled && s.name == spoiledName {
+			options = append(options, troupe.WithIdempotence(false), troupe.WithUnnumberedInFlight(troupe.DefaultMaxInFlight), troupe.WithMaxInFlight(troupe.DefaultMaxInFlight))
+		}
+		p, err := troupe.New(options...)
 		if err != nil {
 			return l, fmt.Errorf("producer %s: %w", s.name, err)
 		}
@@ -165,6 +169,10 @@ func newLoad(seeds []string, seed uint64, log zerolog.Logger) (*load, error) {
 	}
 	return l, nil
 }
+
+// spoiledName is the producer that a spoiled campaign runs without idempotence and
+// with several batches in flight, although everything is asked of it.
+const spoiledName = "small"
 
 // boundOf is the most that a producer's buffer may hold. Compressed copies are
 // counted in it, but nobody waits for room for them: a copy is smaller than what
