@@ -47,7 +47,7 @@ func TestChaos(t *testing.T) {
 	_, missing := recoveries(c.faults, c.history.acknowledgements())
 	c.history.Leftovers = append(c.history.Leftovers, missing...)
 	verdict := check(c.history)
-	fmt.Println(report(c, verdict))
+	fmt.Println(report(c, c.kafka.Config().Version, verdict))
 	for _, v := range verdict.Violations {
 		if expected := *spoiled && (v.Violation == duplicate || v.Violation == nonmonotonic); expected {
 			t.Logf("%s: %s", v.Violation, v.Detail)

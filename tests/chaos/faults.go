@@ -60,7 +60,11 @@ func (c *campaign) done(f fault) {
 		c.notef("%s, since %.3f s, failed: %s", f.Kind, f.From.Seconds(), f.Err)
 		return
 	}
-	c.notef("%s, since %.3f s: %d hits, %d partitions", f.Kind, f.From.Seconds(), f.Hits, len(f.Affected))
+	on := ""
+	if f.Broker > 0 {
+		on = fmt.Sprintf(" (broker %d)", f.Broker)
+	}
+	c.notef("%s%s, since %.3f s: %d hits, %d partitions", f.Kind, on, f.From.Seconds(), f.Hits, len(f.Affected))
 }
 
 // ledBy returns the partitions that a broker leads; 0 stands for every broker.
@@ -118,7 +122,7 @@ func (c *campaign) kill(ctx context.Context, s step) fault {
 	if victim < 1 {
 		return fault{}
 	}
-	f := fault{Kind: s.Kind, Affected: c.ledBy(victim), Hits: 1, From: c.load.now()}
+	f := fault{Kind: s.Kind, Broker: victim, Affected: c.ledBy(victim), Hits: 1, From: c.load.now()}
 	c.kafka.Kill(victim)
 	pause(ctx, s.For)
 	c.kafka.Restart(victim)
@@ -127,7 +131,7 @@ func (c *campaign) kill(ctx context.Context, s step) fault {
 }
 
 func (c *campaign) pause(ctx context.Context, s step) fault {
-	f := fault{Kind: s.Kind, Affected: c.ledBy(s.Broker), Hits: 1, From: c.load.now()}
+	f := fault{Kind: s.Kind, Broker: s.Broker, Affected: c.ledBy(s.Broker), Hits: 1, From: c.load.now()}
 	c.kafka.Pause(s.Broker)
 	pause(ctx, s.For)
 	c.kafka.Resume(s.Broker)
@@ -230,7 +234,7 @@ func mixed(r *rand.Rand) []int {
 // disturb does one fault of the network. Every one is over when it returns.
 func (c *campaign) disturb(ctx context.Context, s step) fault {
 	p := c.proxies[s.Broker-1]
-	f := fault{Kind: s.Kind, Affected: c.ledBy(s.Broker), From: c.load.now()}
+	f := fault{Kind: s.Kind, Broker: s.Broker, Affected: c.ledBy(s.Broker), From: c.load.now()}
 	defer p.heal()
 	switch s.Kind {
 	case loseResponse, cutResponse, cutRequest, cutBefore:

@@ -10,6 +10,7 @@ import (
 // fault is one fault that was done. Times count from the start of the campaign.
 type fault struct {
 	Kind     kind
+	Broker   int `json:",omitempty"` // the one harmed; 0 for several
 	From, To time.Duration
 	Affected []place // partitions that its broker led, or that it moved
 	Hits     int     // requests, responses or connections struck; 1 for a broker

@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"regexp"
 	"slices"
 	"testing"
 	"time"
@@ -62,5 +63,35 @@ func TestAcknowledgementsAreThoseOfRecords(t *testing.T) {
 	got := h.acknowledgements()[place{strong, 1}]
 	if !slices.Equal(got, seconds(2, 2, 2, 2, 5)) {
 		t.Errorf("%v", got)
+	}
+}
+
+// TestReport looks for the figures of a small history.
+func TestReport(t *testing.T) {
+	h := small()
+	h.strong(5).Status, h.strong(5).Offset = possibly, -1
+	h.strong(3).Answers = 2
+	h.strong(4).Answered = 9 * time.Second
+	h.strong(4).Due = 0
+	c := &campaign{seed: 77, length: 2 * time.Minute, resolved: 30 * time.Millisecond, history: h, faults: []fault{
+		{Kind: killLeader, From: 3 * time.Second, To: 5 * time.Second, Affected: []place{{strong, 1}}, Hits: 1},
+		{Kind: reset},
+	}}
+	text := report(c, "4.x", check(h))
+	for _, want := range []string{
+		`seed 77, 2m0s of faults, 3 brokers of Kafka 4\.x`,
+		`kill -9 a leader, restart it +1 +0 +1 +4\.0 s +4\.0 s +7\.0 s`,
+		`reset connections +0 +1 +0 +- +- +-`,
+		`of one partition 7\.0 s \(strong-1, from 2\.0 s on\)`,
+		`last outcome 30 ms after`,
+		`numbered batches, acks all +5 +1 +0 +0 +6`,
+		`acks 1 +4 +0 +0 +0 +4`,
+		`possibly persisted and in the log: 1;`,
+		`answered-twice 1;`,
+		`lost-write 0;`,
+	} {
+		if !regexp.MustCompile(want).MatchString(text) {
+			t.Errorf("no %q in:\n%s", want, text)
+		}
 	}
 }

@@ -5,21 +5,16 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/troupe-kafka/troupe/tests/kafkacluster"
 )
 
-// report is the one table that a campaign ends with.
-func report(c *campaign, v *verdict) string {
+// report is the one table that a campaign ends with. It needs no cluster.
+func report(c *campaign, version kafkacluster.Version, v *verdict) string {
 	var text strings.Builder
 	acks := c.history.acknowledgements()
 	found, _ := recoveries(c.faults, acks)
-	planned := map[kind]int{}
-	for _, s := range c.plan.Brokers {
-		planned[s.Kind]++
-	}
-	for _, s := range c.plan.Network {
-		planned[s.Kind]++
-	}
-	fmt.Fprintf(&text, "chaos: seed %d, %v of faults, %d brokers of Kafka %s\n\n", c.seed, c.length, brokerCount, c.kafka.Config().Version)
+	fmt.Fprintf(&text, "chaos: seed %d, %v of faults, %d brokers of Kafka %s\n\n", c.seed, c.length, brokerCount, version)
 
 	out := tabwriter.NewWriter(&text, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(out, "fault\tdone\tmissed\thits\trecovery p50\tmax\tlongest stall\t")
