@@ -139,9 +139,12 @@ func (c *campaign) pause(ctx context.Context, s step) fault {
 	return f
 }
 
-func (c *campaign) roll(_ context.Context, s step) fault {
+func (c *campaign) roll(ctx context.Context, s step) fault {
 	f := fault{Kind: s.Kind, Affected: c.ledBy(0), From: c.load.now()}
 	for _, at := range rand.New(rand.NewPCG(s.Order, 0)).Perm(brokerCount) {
+		if f.Hits > 0 && ctx.Err() != nil { // the campaign's time is over
+			break
+		}
 		c.kafka.Stop(at + 1)
 		c.kafka.Restart(at + 1)
 		f.Hits++
