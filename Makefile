@@ -3,6 +3,8 @@
 GO        ?= go
 FUZZTIME  ?= 10s
 SEEDS     ?= 200
+MINUTES   ?= 2
+SEED      ?= 0
 TIMEOUT   ?= 20m
 
 # The linter is pinned, and kept inside the checkout (`make tools`).
@@ -67,6 +69,11 @@ fuzz: ## every fuzz target for FUZZTIME=10s each
 .PHONY: sim
 sim: ## the simulation with SEEDS=200 seeds
 	$(GO) test ./tests/sim -run TestSeeds -seeds=$(SEEDS)
+
+.PHONY: chaos
+chaos: ## three real brokers under faults for MINUTES=2, by SEED=n; ends with a table
+	$(GO) test -race ./tests/chaos -run '^TestChaos$$' -v -count=1 -timeout $$(awk 'BEGIN { print int($(MINUTES) + 20) }')m \
+		-chaos.minutes=$(MINUTES) -chaos.seed=$(SEED)
 
 .PHONY: kafka
 kafka: ## fetch the jars of Apache Kafka that the tests use (once per machine)

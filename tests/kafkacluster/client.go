@@ -267,11 +267,25 @@ func (c *Cluster) ConsumeCommitted(topic string, deadline time.Duration) []*kgo.
 }
 
 func (c *core) consume(topic string, within time.Duration, level kgo.IsolationLevel) ([]*kgo.Record, error) {
+	var records []*kgo.Record
+	err := c.each(topic, within, level, func(r *kgo.Record) { records = append(records, r) })
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(records, func(a, b *kgo.Record) int {
+		return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Offset, b.Offset))
+	})
+	return records, nil
+}
+
+// each shows every record of a topic to visit, from the start of each partition
+// to the end it has now.
+func (c *core) each(topic string, within time.Duration, level kgo.IsolationLevel, visit func(*kgo.Record)) error {
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
 	starts, ends, err := c.offsets(ctx, topic, level == kgo.ReadCommitted())
 	if err != nil {
-		return nil, fmt.Errorf("consume %s: %w", topic, err)
+		return fmt.Errorf("consume %s: %w", topic, err)
 	}
 	from := map[int32]kgo.Offset{}
 	for partition, end := range ends { // keep those that have something to read
@@ -282,7 +296,7 @@ func (c *core) consume(topic string, within time.Duration, level kgo.IsolationLe
 		}
 	}
 	if len(from) == 0 {
-		return nil, nil
+		return nil
 	}
 	consumer, err := client(c.internal(),
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: from}),
@@ -291,16 +305,16 @@ func (c *core) consume(topic string, within time.Duration, level kgo.IsolationLe
 		kgo.FetchMaxWait(200*time.Millisecond),
 	)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer consumer.Close()
 
-	var records []*kgo.Record
+	read := 0
 	for len(ends) > 0 {
 		fetches := consumer.PollFetches(ctx)
 		if ctx.Err() != nil {
-			return nil, fmt.Errorf("consume %s: after %v and %d records, these partitions are not read to their ends: %v",
-				topic, within, len(records), ends)
+			return fmt.Errorf("consume %s: after %v and %d records, these partitions are not read to their ends: %v",
+				topic, within, read, ends)
 		}
 		fetches.EachRecord(func(r *kgo.Record) {
 			end, reading := ends[r.Partition]
@@ -308,17 +322,15 @@ func (c *core) consume(topic string, within time.Duration, level kgo.IsolationLe
 				return
 			}
 			if !r.Attrs.IsControl() {
-				records = append(records, r)
+				read++
+				visit(r)
 			}
 			if r.Offset+1 >= end {
 				delete(ends, r.Partition)
 			}
 		})
 	}
-	slices.SortFunc(records, func(a, b *kgo.Record) int {
-		return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Offset, b.Offset))
-	})
-	return records, nil
+	return nil
 }
 
 // offsets returns where each partition starts and ends, once all can be told.
