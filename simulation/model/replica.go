@@ -224,6 +224,7 @@ func (r *replica) crash(loss Loss) {
 		r.segments = slices.DeleteFunc(r.segments, func(base int64) bool { return base > r.end })
 		r.measureSegment()
 		r.cutEpochs(r.end)
+		r.snapshots = slices.DeleteFunc(r.snapshots, func(s snapshot) bool { return s.offset > r.end })
 	}
 }
 

@@ -52,7 +52,7 @@ func (s *Step) On(v Version) bool { return s.only == "" || s.only == v.String() 
 // verbs are the steps and the number of their arguments.
 var verbs = map[string]int{
 	"brokers": 1, "topic": 1, "send": 1, "answer": 1, "stop": 1, "kill": 1, "start": 1, "pause": 1, "resume": 1,
-	"restart": 1, "lead": 2, "delete": 1, "trim": 2, "insync": 2,
+	"restart": 1, "lead": 2, "usurp": 2, "delete": 1, "trim": 2, "insync": 2, "fence": 1, "expire": 1, "clean": 1, "metadata": 1,
 }
 
 // ParseScript reads a script. Every line must be known.
@@ -94,7 +94,7 @@ func ParseScript(text string) ([]Step, error) {
 			}
 			s.option[name] = value
 		}
-		if answers := s.Verb == "answer" || (s.Verb == "send" && !s.Has("as")); answers != expected {
+		if answers := s.Verb == "answer" || s.Verb == "metadata" || (s.Verb == "send" && !s.Has("as")); answers != expected {
 			return nil, fmt.Errorf("line %d: an answer is expected where none comes, or the other way round", s.Line)
 		}
 		steps = append(steps, s)
@@ -108,10 +108,11 @@ func ParseScript(text string) ([]Step, error) {
 //	time    of the log append: "-", "batch" (the batch's own) or "now"
 //	start   the log start offset
 //	errors  the indexes of the records that are to blame
-//	leader  the leader hint
+//	leader  the leader hint with its epoch, and nodes whose addresses came along
 //	end     where the leader's log ends after it
 //
-// A request with acks 0 is answered SENT or CLOSED.
+// A request with acks 0 is answered SENT or CLOSED, one for metadata with the codes
+// of the topic and of its first partition, and that partition's leader.
 type Reply []string
 
 // matches says whether the reply has every word that is expected.
@@ -125,15 +126,24 @@ func (r Reply) matches(expected []string) bool {
 }
 
 // NewReply puts a reply together.
-func NewReply(code string, base int64, time string, start int64, errors []int32, leader int32, end int64) Reply {
-	var blamed []string
-	for _, i := range errors {
-		blamed = append(blamed, strconv.Itoa(int(i)))
-	}
+func NewReply(code string, base int64, time string, start int64, errors []int32, leader, epoch int32, nodes []int32, end int64) Reply {
 	return Reply{
-		code, strconv.FormatInt(base, 10), "time=" + time, "start=" + strconv.FormatInt(start, 10),
-		"errors=" + strings.Join(blamed, ","), "leader=" + strconv.Itoa(int(leader)), "end=" + strconv.FormatInt(end, 10),
+		code, fmt.Sprint(base), "time=" + time, fmt.Sprintf("start=%d", start), "errors=" + commas(errors),
+		fmt.Sprintf("leader=%d", leader), fmt.Sprintf("epoch=%d", epoch), "nodes=" + commas(nodes), fmt.Sprintf("end=%d", end),
 	}
+}
+
+// NewMetadataReply puts the reply to a metadata step together.
+func NewMetadataReply(topic, partition string, leader int32) Reply {
+	return Reply{topic, "partition=" + partition, fmt.Sprintf("leader=%d", leader)}
+}
+
+func commas(numbers []int32) string {
+	words := make([]string, len(numbers))
+	for i, n := range numbers {
+		words[i] = strconv.Itoa(int(n))
+	}
+	return strings.Join(words, ",")
 }
 
 // Target is a cluster that a script can be run on.

@@ -119,6 +119,9 @@ func TopicOptions(s *Step) map[string]string {
 // of 61 bytes and 9 for each record, or 8 without a key.
 func (q *Send) OwnSize() int { return 61 + 9*q.Count - len(q.Keyless) }
 
+// ScriptExpiration is producer.id.expiration.ms of a cluster that scripts run on.
+const ScriptExpiration = time.Hour
+
 // scripted runs scripts on a model. Between two steps everything happens that can.
 type scripted struct {
 	cluster *Cluster
@@ -144,7 +147,9 @@ func Scripted(v Version, startMillis int64) Target {
 func (t *scripted) Do(s *Step) (Reply, error) {
 	if s.Verb == "brokers" {
 		n, err := strconv.Atoi(s.Args[0])
-		t.cluster = New(Config{Version: t.version, Brokers: n, StartMillis: t.start})
+		t.cluster = New(Config{
+			Version: t.version, Brokers: n, StartMillis: t.start, AutoCreate: true, ProducerIDExpiration: ScriptExpiration,
+		})
 		return nil, err
 	}
 	if t.cluster == nil {
@@ -183,7 +188,12 @@ func (t *scripted) do(s *Step) (Reply, error) {
 	case "delete":
 		t.old[s.Args[0]] = c.TopicID(s.Args[0])
 		return nil, failed(int16(c.DeleteTopic(s.Args[0])))
-	case "lead", "trim", "insync":
+	case "metadata":
+		return t.metadata(s)
+	case "expire":
+		c.Expire()
+		return nil, nil
+	case "lead", "usurp", "trim", "insync":
 		tp, err := ParsePartition(s.Args[0], nil)
 		if err != nil {
 			return nil, err
@@ -192,8 +202,8 @@ func (t *scripted) do(s *Step) (Reply, error) {
 		switch {
 		case err != nil:
 			return nil, err
-		case s.Verb == "lead":
-			return nil, failed(int16(c.Elect(tp, ids[0], false)))
+		case s.Verb == "lead", s.Verb == "usurp":
+			return nil, failed(int16(c.Elect(tp, ids[0], s.Verb == "usurp")))
 		case s.Verb == "trim":
 			if !c.DeleteRecords(tp, int64(ids[0])) {
 				err = errors.New("nobody deletes records")
@@ -203,6 +213,13 @@ func (t *scripted) do(s *Step) (Reply, error) {
 		t.settle()
 		if got := c.InSync(tp); !slices.Equal(slices.Sorted(slices.Values(got)), ids) {
 			err = fmt.Errorf("in sync are %v", got)
+		}
+		return nil, err
+	}
+	if s.Verb == "clean" {
+		tp, err := ParsePartition(s.Args[0], nil)
+		for _, b := range c.brokers {
+			c.DeleteSegments(tp, b.id)
 		}
 		return nil, err
 	}
@@ -226,6 +243,9 @@ func (t *scripted) do(s *Step) (Reply, error) {
 		c.Isolate(b, true)
 	case "resume":
 		c.Isolate(b, false)
+		c.Unfence(b)
+	case "fence":
+		c.Fence(b)
 	}
 	return nil, nil
 }
@@ -307,6 +327,18 @@ func (t *scripted) send(s *Step) (Reply, error) {
 	return t.reply(&q, o.Answer), nil
 }
 
+func (t *scripted) metadata(s *Step) (Reply, error) {
+	at, err := s.Number("at", 1)
+	if err != nil {
+		return nil, err
+	}
+	m := t.cluster.Metadata(int32(at), []string{s.Args[0]}, s.Has("auto")).Topics[0]
+	if len(m.Partitions) == 0 {
+		return NewMetadataReply(m.Code.Info().Name, "-", noLeader), nil
+	}
+	return NewMetadataReply(m.Code.Info().Name, m.Partitions[0].Code.Info().Name, m.Partitions[0].Leader), nil
+}
+
 // EndIsTold says whether a reply with a code tells the end of the log. It does
 // not where the broker that was asked does not lead it.
 func EndIsTold(code protocol.ErrorCode) bool {
@@ -339,5 +371,5 @@ func (t *scripted) reply(q *Send, a *ProduceAnswer) Reply {
 	if !EndIsTold(p.Code) {
 		end = -1
 	}
-	return NewReply(p.Code.Info().Name, p.BaseOffset, at, p.LogStartOffset, blamed, p.Leader, end)
+	return NewReply(p.Code.Info().Name, p.BaseOffset, at, p.LogStartOffset, blamed, p.Leader, p.LeaderEpoch, a.Nodes, end)
 }

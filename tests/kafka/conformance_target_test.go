@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"testing"
@@ -23,6 +25,8 @@ import (
 const (
 	patience = 90 * time.Second // for the cluster to reach a state that a step asks for
 	lookedAt = 50 * time.Millisecond
+	// fetchesEnd is longer than a leader holds an empty fetch (replica.fetch.wait.max.ms).
+	fetchesEnd = 800 * time.Millisecond
 )
 
 // realTarget runs a script on real brokers. Topics get the script's name in front
@@ -89,7 +93,14 @@ func (r *realTarget) Do(s *model.Step) (model.Reply, error) {
 		return nil, r.create(s)
 	case "delete":
 		return nil, r.delete(s.Args[0])
-	case "lead", "trim", "insync":
+	case "metadata":
+		return r.tell(s)
+	case "expire":
+		time.Sleep(4 * expiresEvery)
+		return nil, nil
+	case "clean":
+		return nil, r.clean(s.Args[0])
+	case "lead", "usurp", "trim", "insync":
 		tp, err := model.ParsePartition(s.Args[0], nil)
 		if err != nil {
 			return nil, err
@@ -101,6 +112,11 @@ func (r *realTarget) Do(s *model.Step) (model.Reply, error) {
 		switch s.Verb {
 		case "lead":
 			err = r.lead(tp, ids[0])
+		case "usurp":
+			err = r.await(func() error { return r.elect(tp, 1) })
+			if err == nil {
+				err = r.await(func() error { return r.agree(tp, nil, ids[0]) })
+			}
 		case "trim":
 			err = r.trim(tp, int64(ids[0]))
 		default:
@@ -123,9 +139,12 @@ func (r *realTarget) Do(s *model.Step) (model.Reply, error) {
 	case "pause":
 		r.cluster.Pause(id)
 		r.paused[int32(id)] = true
+		time.Sleep(fetchesEnd) // else a fetch under way brings it the next batch
 	case "resume":
 		r.cluster.Resume(id)
 		delete(r.paused, int32(id))
+	case "fence":
+		return nil, r.fenced(int32(id))
 	default:
 		err = errors.New("unknown step")
 	}
@@ -246,27 +265,97 @@ func (r *realTarget) lead(tp model.TopicPartition, leader int32) error {
 	if err := cmp.Or(kerr.ErrorForCode(reordered.ErrorCode), kerr.ErrorForCode(reordered.Topics[0].Partitions[0].ErrorCode)); err != nil {
 		return fmt.Errorf("reorder: %w", err)
 	}
-	elect := kmsg.NewPtrElectLeadersRequest()
-	elect.TimeoutMillis = 10_000
-	et := kmsg.NewElectLeadersRequestTopic()
-	et.Topic, et.Partitions = r.name(tp.Topic), []int32{tp.Partition}
-	elect.Topics = append(elect.Topics, et)
-	if response, err = r.admin(elect); err != nil {
+	if err := r.elect(tp, 0); err != nil && !errors.Is(err, kerr.ElectionNotNeeded) {
 		return err
-	}
-	elected := response.(*kmsg.ElectLeadersResponse)
-	err = kerr.ErrorForCode(elected.ErrorCode)
-	if err == nil && len(elected.Topics) > 0 {
-		err = kerr.ErrorForCode(elected.Topics[0].Partitions[0].ErrorCode)
-	}
-	if err != nil && !errors.Is(err, kerr.ElectionNotNeeded) {
-		return fmt.Errorf("elect: %w", err)
 	}
 	return r.await(func() error {
 		if _, err := r.offset(before.Leader, tp, false); before.Leader != leader && !errors.Is(err, kerr.NotLeaderForPartition) {
 			return fmt.Errorf("broker %d has not resigned: %v", before.Leader, err)
 		}
 		return r.agree(tp, nil, leader)
+	})
+}
+
+// elect asks for an election: of the preferred leader (0), or an unclean one (1).
+func (r *realTarget) elect(tp model.TopicPartition, kind int8) error {
+	request := kmsg.NewPtrElectLeadersRequest()
+	request.ElectionType, request.TimeoutMillis = kind, 10_000
+	topic := kmsg.NewElectLeadersRequestTopic()
+	topic.Topic, topic.Partitions = r.name(tp.Topic), []int32{tp.Partition}
+	request.Topics = append(request.Topics, topic)
+	response, err := r.admin(request)
+	if err != nil {
+		return err
+	}
+	elected := response.(*kmsg.ElectLeadersResponse)
+	if err := kerr.ErrorForCode(elected.ErrorCode); err != nil {
+		return fmt.Errorf("elect: %w", err)
+	}
+	for _, t := range elected.Topics {
+		for _, p := range t.Partitions {
+			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+				return fmt.Errorf("elect: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// tell is a metadata step.
+func (r *realTarget) tell(s *model.Step) (model.Reply, error) {
+	at, err := s.Number("at", 1)
+	if err != nil {
+		return nil, err
+	}
+	told, err := r.metadataOf(int32(at), s.Args[0], s.Has("auto"))
+	if told == nil {
+		return nil, err
+	}
+	if s.Has("auto") {
+		r.topics[s.Args[0]] = 1
+		if err := r.await(r.allLed); err != nil {
+			return nil, err
+		}
+	}
+	code := protocol.ErrorCode(told.ErrorCode).Info().Name
+	if len(told.Partitions) == 0 {
+		return model.NewMetadataReply(code, "-", -1), nil
+	}
+	p := &told.Partitions[0]
+	return model.NewMetadataReply(code, protocol.ErrorCode(p.ErrorCode).Info().Name, p.Leader), nil
+}
+
+// clean waits until the brokers have removed the segments before a log's start:
+// the first one, that is.
+func (r *realTarget) clean(partition string) error {
+	return r.await(func() error {
+		for _, id := range r.serving() {
+			first := filepath.Join(r.cluster.DataDir(int(id)), r.name(partition), "00000000000000000000.log")
+			if _, err := os.Stat(first); !errors.Is(err, os.ErrNotExist) {
+				return fmt.Errorf("%s is still there: %v", first, err)
+			}
+		}
+		return nil
+	})
+}
+
+// fenced waits until all other brokers take one for gone.
+func (r *realTarget) fenced(broker int32) error {
+	return r.await(func() error {
+		for _, id := range r.serving() {
+			request := kmsg.NewPtrMetadataRequest()
+			request.Version, request.Topics = 12, []kmsg.MetadataRequestTopic{}
+			response, err := r.ask(id, request)
+			if err != nil {
+				return err
+			}
+			for _, b := range response.(*kmsg.MetadataResponse).Brokers {
+				if b.NodeID == broker {
+					return fmt.Errorf("broker %d still lists %d", id, broker)
+				}
+			}
+		}
+		return nil
 	})
 }
 
@@ -328,8 +417,12 @@ func (r *realTarget) allLed() error {
 }
 
 func (r *realTarget) metadata(broker int32, topic string) (*kmsg.MetadataResponseTopic, error) {
+	return r.metadataOf(broker, topic, false)
+}
+
+func (r *realTarget) metadataOf(broker int32, topic string, create bool) (*kmsg.MetadataResponseTopic, error) {
 	request := kmsg.NewPtrMetadataRequest()
-	request.Version, request.AllowAutoTopicCreation = 12, false
+	request.Version, request.AllowAutoTopicCreation = 12, create
 	named := kmsg.NewMetadataRequestTopic()
 	named.Topic = kmsg.StringPtr(r.name(topic))
 	request.Topics = append(request.Topics, named)
@@ -338,6 +431,7 @@ func (r *realTarget) metadata(broker int32, topic string) (*kmsg.MetadataRespons
 		return nil, err
 	}
 	told := &response.(*kmsg.MetadataResponse).Topics[0]
+	slices.SortFunc(told.Partitions, func(a, b kmsg.MetadataResponseTopicPartition) int { return cmp.Compare(a.Partition, b.Partition) })
 	return told, kerr.ErrorForCode(told.ErrorCode)
 }
 
@@ -361,6 +455,23 @@ func (r *realTarget) offset(broker int32, tp model.TopicPartition, own bool) (in
 	}
 	told := response.(*kmsg.ListOffsetsResponse).Topics[0].Partitions[0]
 	return told.Offset, kerr.ErrorForCode(told.ErrorCode)
+}
+
+// initProducer asks a broker for a producer id. The first one of a broker waits
+// for its block.
+func (r *realTarget) initProducer(broker int32) (id int64, epoch int16, err error) {
+	err = r.await(func() error {
+		request := kmsg.NewPtrInitProducerIDRequest()
+		request.Version, request.ProducerID, request.ProducerEpoch = 4, -1, -1
+		response, err := r.ask(broker, request)
+		if err != nil {
+			return err
+		}
+		told := response.(*kmsg.InitProducerIDResponse)
+		id, epoch = told.ProducerID, told.ProducerEpoch
+		return kerr.ErrorForCode(told.ErrorCode)
+	})
+	return id, epoch, err
 }
 
 // ask puts one question to one broker.
@@ -457,9 +568,12 @@ func (r *realTarget) answer(q *model.Send, c *rawConnection) (model.Reply, error
 			return nil, err
 		}
 	}
-	leader := int32(-1)
+	leader, epoch, nodes := int32(-1), int32(-1), []int32(nil)
 	if q.Version >= 10 {
-		leader = p.CurrentLeader.LeaderID
+		leader, epoch = p.CurrentLeader.LeaderID, p.CurrentLeader.LeaderEpoch
 	}
-	return model.NewReply(code.Info().Name, p.BaseOffset, at, p.LogStartOffset, blamed, leader, end), nil
+	for _, b := range response.Brokers {
+		nodes = append(nodes, b.NodeID)
+	}
+	return model.NewReply(code.Info().Name, p.BaseOffset, at, p.LogStartOffset, blamed, leader, epoch, nodes, end), nil
 }
