@@ -161,31 +161,35 @@ func TestProducerIDs(t *testing.T) {
 	if _, _, code := c.InitProducerID(0, 2); code != protocol.CoordinatorLoadInProgress {
 		t.Fatalf("without a block: %v", code)
 	}
-	seen := map[int64]bool{}
-	for i := range 10 {
-		for broker, least := range map[int32]int64{1: 0, 2: 10} {
-			id, epoch, code := c.InitProducerID(time.Second, broker)
-			if code != protocol.None || epoch != 0 || id != least+int64(i) || seen[id] {
-				t.Fatalf("broker %d, %d: %d, %d, %v", broker, i, id, epoch, code)
-			}
-			seen[id] = true
+	take := func(now time.Duration, broker int32, id int64) {
+		t.Helper()
+		got, epoch, code := c.InitProducerID(now, broker)
+		if code != protocol.None || epoch != 0 || got != id {
+			t.Fatalf("broker %d: %d, %d, %v, expected %d", broker, got, epoch, code, id)
 		}
 	}
-	// The next blocks were asked for at the ninth, a second before they come.
-	if _, _, code := c.InitProducerID(time.Second, 1); code != protocol.CoordinatorLoadInProgress {
+	const second = time.Second
+	for i := range int64(9) {
+		take(second, 1, i)
+		take(second, 2, 10+i)
+	}
+	// With the ninth, the next blocks were asked for.
+	take(second+second/2, 1, 9)
+	if _, _, code := c.InitProducerID(second+second/2, 1); code != protocol.CoordinatorLoadInProgress {
 		t.Fatalf("before the next block: %v", code)
 	}
-	id, _, code := c.InitProducerID(2*time.Second, 1)
-	if code != protocol.None || id < 20 || seen[id] {
-		t.Fatalf("of the next block: %d, %v", id, code)
-	}
-	// A broker that was started again throws its block away.
+	take(2*second, 1, 20)
+	take(2*second, 2, 19)
+	take(2*second, 2, 30)
+	// A broker that was started again, or that crashed, has thrown its block away.
 	c.Stop(1)
 	c.Restart(1)
-	c.InitProducerID(2*time.Second, 1)
-	if again, _, code := c.InitProducerID(3*time.Second, 1); code != protocol.None || again < 40 {
-		t.Fatalf("after a restart: %d, %v", again, code)
-	}
+	c.InitProducerID(2*second, 1)
+	take(3*second, 1, 40)
+	c.Crash(2, LoseNothing)
+	c.Restart(2)
+	c.InitProducerID(3*second, 2)
+	take(4*second, 2, 50)
 }
 
 // TestExpiry: a producer is forgotten by the time of its last batch, which the

@@ -275,18 +275,22 @@ func TestRetention(t *testing.T) {
 // still has starts over there.
 func TestFollowerStartsAtLogStart(t *testing.T) {
 	b := newBench(t, Config{}, TopicConfig{}, 1, 2)
+	b.send(1, 1, batch(7, 0, 0, 1), protocol.None, 0)
+	b.Settle()
 	b.Crash(2, LoseNothing)
 	b.Fence(2)
 	b.Settle()
-	for i := range int32(4) {
+	for i := int32(1); i < 4; i++ {
 		b.send(1, -1, batch(7, 0, i, 1), protocol.None, int64(i))
 	}
 	b.DeleteRecords(orders, 2)
 	b.Roll(orders, 1)
 	b.DeleteRecords(orders, 4)
 	b.send(1, -1, batch(7, 0, 4, 1), protocol.None, 4)
+	b.DeleteSegments(orders, 1)
 	b.Restart(2)
 	b.Settle()
+	b.check()
 	b.log(2, "7/0/4")
 	if start, hw, end, _ := b.Offsets(orders, 2); start != 4 || hw != 5 || end != 5 {
 		t.Errorf("start %d, high watermark %d, end %d", start, hw, end)
@@ -391,4 +395,76 @@ func TestIsolatedLeader(t *testing.T) {
 		t.Errorf("in sync: %v", b.InSync(orders))
 	}
 	b.check()
+}
+
+// TestEpochsMustAgree: a follower that knows of the leader's next term does not
+// fetch from it before the leader does.
+func TestEpochsMustAgree(t *testing.T) {
+	b := newBench(t, Config{}, TopicConfig{}, 1, 2, 3)
+	b.Elect(orders, 2, false)
+	b.Elect(orders, 1, false)
+	b.send(1, 1, batch(7, 0, 0, 1), protocol.None, 0)
+	b.LearnAll(3)
+	if n := b.Replicate(orders, 3, 9); n != 0 {
+		t.Fatalf("%d batches of epoch 0 were fetched by a follower of epoch 2", n)
+	}
+	b.Learn(1, 1)
+	if n := b.Replicate(orders, 3, 9); n != 0 {
+		t.Fatalf("%d batches were fetched from a broker that believes it follows", n)
+	}
+	b.Learn(1, 1)
+	b.Replicate(orders, 3, 9)
+	b.log(3, "7/0/0")
+}
+
+// TestAnswerBeforeLog: a leader acts on the answer to an AlterPartition, and does
+// not go back when it reads of it in the controller's log.
+func TestAnswerBeforeLog(t *testing.T) {
+	b := newBench(t, Config{}, TopicConfig{}, 1, 2, 3)
+	for _, id := range []int32{2, 3} {
+		b.Fence(id)
+	}
+	b.Settle()
+	for _, id := range []int32{2, 3} {
+		b.Unfence(id)
+	}
+	b.LearnAll(1)
+	b.LearnAll(2)
+	b.LearnAll(3)
+	b.Replicate(orders, 2, 0)
+	b.Replicate(orders, 3, 0)
+	inSync := func() []int32 { return b.Metadata(1, []string{"orders"}, false).Topics[0].Partitions[0].InSync }
+	if got := inSync(); !slices.Equal(got, []int32{1, 2, 3}) || b.Behind(1) != 2 {
+		t.Fatalf("in sync %v, behind %d", got, b.Behind(1))
+	}
+	b.Learn(1, 1)
+	if got := inSync(); !slices.Equal(got, []int32{1, 2, 3}) {
+		t.Errorf("back to %v", got)
+	}
+}
+
+// TestCheckpoint: the high watermark goes back to what was saved, and the next
+// leader's rises again as its followers fetch.
+func TestCheckpoint(t *testing.T) {
+	b := newBench(t, Config{}, pair, 1, 2)
+	commit := func(sequence int32) {
+		h := b.wait(1, batch(7, 0, sequence, 1))
+		b.Settle()
+		b.advance(0)
+		b.answered(h, protocol.None, int64(sequence))
+	}
+	commit(0)
+	b.Save(2)
+	commit(1)
+	b.Isolate(2, true)
+	b.Crash(2, LoseNothing)
+	if _, hw, end, _ := b.Offsets(orders, 2); hw != 1 || end != 2 {
+		t.Errorf("high watermark %d, end %d", hw, end)
+	}
+	b.Isolate(2, false)
+	b.Restart(2)
+	b.Settle()
+	if _, hw, _, _ := b.Offsets(orders, 2); hw != 2 {
+		t.Errorf("high watermark %d after fetching", hw)
+	}
 }

@@ -25,6 +25,7 @@ var errReset = syscall.ECONNRESET
 type rawConnection struct {
 	socket net.Conn
 	format *kmsg.RequestFormatter
+	within time.Duration // for writing, and for the answer
 }
 
 func dialRaw(address string) (*rawConnection, error) {
@@ -32,13 +33,13 @@ func dialRaw(address string) (*rawConnection, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &rawConnection{socket, kmsg.NewRequestFormatter(kmsg.FormatterClientID("conformance"))}, nil
+	return &rawConnection{socket, kmsg.NewRequestFormatter(kmsg.FormatterClientID("conformance")), rawTimeout}, nil
 }
 
 func (c *rawConnection) close() { _ = c.socket.Close() }
 
 func (c *rawConnection) write(request kmsg.Request) error {
-	_ = c.socket.SetDeadline(time.Now().Add(rawTimeout))
+	_ = c.socket.SetDeadline(time.Now().Add(c.within))
 	_, err := c.socket.Write(c.format.AppendRequest(nil, request, 1))
 	return err
 }
@@ -60,7 +61,7 @@ func (c *rawConnection) readInto(request kmsg.Request, response kmsg.Response) e
 }
 
 func (c *rawConnection) receive(request kmsg.Request) ([]byte, error) {
-	_ = c.socket.SetDeadline(time.Now().Add(rawTimeout))
+	_ = c.socket.SetDeadline(time.Now().Add(c.within))
 	var head [8]byte
 	if _, err := io.ReadFull(c.socket, head[:]); err != nil {
 		return nil, err

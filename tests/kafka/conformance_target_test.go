@@ -2,7 +2,6 @@ package kafka_test
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -14,7 +13,6 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/troupe-kafka/troupe/protocol"
@@ -25,6 +23,7 @@ import (
 const (
 	patience = 90 * time.Second // for the cluster to reach a state that a step asks for
 	lookedAt = 50 * time.Millisecond
+	askTime  = 12 * time.Second // for one question that is no part of the script
 	// fetchesEnd is longer than a leader holds an empty fetch (replica.fetch.wait.max.ms).
 	fetchesEnd = 800 * time.Millisecond
 )
@@ -163,20 +162,10 @@ func (r *realTarget) await(ask func() error) error {
 	}
 }
 
-// admin asks the cluster something by franz-go, which finds the right broker.
+// admin asks the cluster something by way of a broker that can answer, which
+// forwards it. (Brokers name each other as controllers, paused ones too.)
 func (r *realTarget) admin(request kmsg.Request) (kmsg.Response, error) {
-	var seeds []string
-	for _, id := range r.serving() {
-		seeds = append(seeds, r.address(id))
-	}
-	client, err := kgo.NewClient(kgo.SeedBrokers(seeds...), kgo.DialTimeout(2*time.Second), kgo.RequestTimeoutOverhead(3*time.Second))
-	if err != nil {
-		return nil, err
-	}
-	defer client.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	return client.Request(ctx, request)
+	return r.ask(r.serving()[0], request)
 }
 
 func (r *realTarget) create(s *model.Step) error {
@@ -185,7 +174,7 @@ func (r *realTarget) create(s *model.Step) error {
 		return err
 	}
 	request := kmsg.NewPtrCreateTopicsRequest()
-	request.TimeoutMillis = 10_000
+	request.Version, request.TimeoutMillis = 5, 10_000
 	topic := kmsg.NewCreateTopicsRequestTopic()
 	topic.Topic, topic.NumPartitions, topic.ReplicationFactor = r.name(s.Args[0]), -1, -1
 	for i, ids := range assignment {
@@ -217,11 +206,7 @@ func (r *realTarget) delete(name string) error {
 	}
 	r.old[name] = told.TopicID
 	request := kmsg.NewPtrDeleteTopicsRequest()
-	request.TimeoutMillis = 10_000
-	request.TopicNames = []string{r.name(name)}
-	topic := kmsg.NewDeleteTopicsRequestTopic()
-	topic.Topic = kmsg.StringPtr(r.name(name))
-	request.Topics = append(request.Topics, topic)
+	request.Version, request.TimeoutMillis, request.TopicNames = 4, 10_000, []string{r.name(name)}
 	response, err := r.admin(request)
 	if err != nil {
 		return err
@@ -249,23 +234,16 @@ func (r *realTarget) lead(tp model.TopicPartition, leader int32) error {
 	}
 	before := told.Partitions[tp.Partition]
 	order := append([]int32{leader}, slices.DeleteFunc(slices.Clone(before.Replicas), func(id int32) bool { return id == leader })...)
-	reorder := kmsg.NewPtrAlterPartitionAssignmentsRequest()
-	reorder.TimeoutMillis = 10_000
-	rt := kmsg.NewAlterPartitionAssignmentsRequestTopic()
-	rt.Topic = r.name(tp.Topic)
-	rp := kmsg.NewAlterPartitionAssignmentsRequestTopicPartition()
-	rp.Partition, rp.Replicas = tp.Partition, order
-	rt.Partitions = append(rt.Partitions, rp)
-	reorder.Topics = append(reorder.Topics, rt)
-	response, err := r.admin(reorder)
+	err = r.await(func() error {
+		if err := r.reorder(tp, order); err != nil {
+			return err
+		}
+		if err := r.elect(tp, 0); err != nil && !errors.Is(err, kerr.ElectionNotNeeded) {
+			return err
+		}
+		return nil
+	})
 	if err != nil {
-		return err
-	}
-	reordered := response.(*kmsg.AlterPartitionAssignmentsResponse)
-	if err := cmp.Or(kerr.ErrorForCode(reordered.ErrorCode), kerr.ErrorForCode(reordered.Topics[0].Partitions[0].ErrorCode)); err != nil {
-		return fmt.Errorf("reorder: %w", err)
-	}
-	if err := r.elect(tp, 0); err != nil && !errors.Is(err, kerr.ElectionNotNeeded) {
 		return err
 	}
 	return r.await(func() error {
@@ -276,10 +254,30 @@ func (r *realTarget) lead(tp model.TopicPartition, leader int32) error {
 	})
 }
 
+func (r *realTarget) reorder(tp model.TopicPartition, replicas []int32) error {
+	request := kmsg.NewPtrAlterPartitionAssignmentsRequest()
+	request.TimeoutMillis = 10_000
+	topic := kmsg.NewAlterPartitionAssignmentsRequestTopic()
+	topic.Topic = r.name(tp.Topic)
+	p := kmsg.NewAlterPartitionAssignmentsRequestTopicPartition()
+	p.Partition, p.Replicas = tp.Partition, replicas
+	topic.Partitions = append(topic.Partitions, p)
+	request.Topics = append(request.Topics, topic)
+	response, err := r.admin(request)
+	if err != nil {
+		return err
+	}
+	done := response.(*kmsg.AlterPartitionAssignmentsResponse)
+	if err := kerr.ErrorForCode(done.ErrorCode); err != nil {
+		return fmt.Errorf("reorder: %w", err)
+	}
+	return kerr.ErrorForCode(done.Topics[0].Partitions[0].ErrorCode)
+}
+
 // elect asks for an election: of the preferred leader (0), or an unclean one (1).
 func (r *realTarget) elect(tp model.TopicPartition, kind int8) error {
 	request := kmsg.NewPtrElectLeadersRequest()
-	request.ElectionType, request.TimeoutMillis = kind, 10_000
+	request.Version, request.ElectionType, request.TimeoutMillis = 2, kind, 10_000
 	topic := kmsg.NewElectLeadersRequestTopic()
 	topic.Topic, topic.Partitions = r.name(tp.Topic), []int32{tp.Partition}
 	request.Topics = append(request.Topics, topic)
@@ -361,14 +359,18 @@ func (r *realTarget) fenced(broker int32) error {
 
 func (r *realTarget) trim(tp model.TopicPartition, before int64) error {
 	request := kmsg.NewPtrDeleteRecordsRequest()
-	request.TimeoutMillis = 10_000
+	request.Version, request.TimeoutMillis = 2, 10_000
 	topic := kmsg.NewDeleteRecordsRequestTopic()
 	topic.Topic = r.name(tp.Topic)
 	p := kmsg.NewDeleteRecordsRequestTopicPartition()
 	p.Partition, p.Offset = tp.Partition, before
 	topic.Partitions = append(topic.Partitions, p)
 	request.Topics = append(request.Topics, topic)
-	response, err := r.admin(request)
+	told, err := r.metadata(r.serving()[0], tp.Topic)
+	if err != nil {
+		return err
+	}
+	response, err := r.ask(told.Partitions[tp.Partition].Leader, request)
 	if err != nil {
 		return err
 	}
@@ -481,6 +483,7 @@ func (r *realTarget) ask(broker int32, request kmsg.Request) (kmsg.Response, err
 		return nil, err
 	}
 	defer c.close()
+	c.within = askTime
 	if err := c.write(request); err != nil {
 		return nil, err
 	}
