@@ -96,6 +96,14 @@ func (b *bench) answered(h Handle, code protocol.ErrorCode, offset int64) *Parti
 	return p
 }
 
+// must expects the controller to have done what it was asked to.
+func (b *bench) must(code protocol.ErrorCode) {
+	b.t.Helper()
+	if code != protocol.None {
+		b.t.Fatal(code)
+	}
+}
+
 func (b *bench) check() {
 	b.t.Helper()
 	if err := b.Invariant(); err != nil {

@@ -155,12 +155,14 @@ func TestThrottle(t *testing.T) {
 // is waited for.
 func TestProducerIDs(t *testing.T) {
 	c := New(Config{Brokers: 2, ProducerIDBlock: 10, ProducerIDLatency: time.Second})
-	if _, _, code := c.InitProducerID(0, 1); code != protocol.CoordinatorLoadInProgress {
-		t.Fatalf("without a block: %v", code)
+	early := func(now time.Duration, broker int32) {
+		t.Helper()
+		if _, _, code := c.InitProducerID(now, broker); code != protocol.CoordinatorLoadInProgress {
+			t.Fatalf("broker %d, without a block: %v", broker, code)
+		}
 	}
-	if _, _, code := c.InitProducerID(0, 2); code != protocol.CoordinatorLoadInProgress {
-		t.Fatalf("without a block: %v", code)
-	}
+	early(0, 1)
+	early(0, 2)
 	take := func(now time.Duration, broker int32, id int64) {
 		t.Helper()
 		got, epoch, code := c.InitProducerID(now, broker)
@@ -175,20 +177,18 @@ func TestProducerIDs(t *testing.T) {
 	}
 	// With the ninth, the next blocks were asked for.
 	take(second+second/2, 1, 9)
-	if _, _, code := c.InitProducerID(second+second/2, 1); code != protocol.CoordinatorLoadInProgress {
-		t.Fatalf("before the next block: %v", code)
-	}
+	early(second+second/2, 1)
 	take(2*second, 1, 20)
 	take(2*second, 2, 19)
 	take(2*second, 2, 30)
 	// A broker that was started again, or that crashed, has thrown its block away.
 	c.Stop(1)
 	c.Restart(1)
-	c.InitProducerID(2*second, 1)
+	early(2*second, 1)
 	take(3*second, 1, 40)
 	c.Crash(2, LoseNothing)
 	c.Restart(2)
-	c.InitProducerID(3*second, 2)
+	early(3*second, 2)
 	take(4*second, 2, 50)
 }
 
@@ -216,9 +216,9 @@ func TestExpiry(t *testing.T) {
 func TestMetadataIsBelief(t *testing.T) {
 	b := newBench(t, Config{AutoCreate: true}, TopicConfig{}, 1, 2)
 	first := b.TopicID("orders")
-	b.Elect(orders, 2, false)
-	b.DeleteTopic("orders")
-	b.CreateAssigned("orders", [][]int32{{3}}, TopicConfig{})
+	b.must(b.Elect(orders, 2, false))
+	b.must(b.DeleteTopic("orders"))
+	b.must(b.CreateAssigned("orders", [][]int32{{3}}, TopicConfig{}))
 	told := func() TopicMetadata { return b.Metadata(1, []string{"orders"}, false).Topics[0] }
 	if m := told(); m.ID != first || m.Partitions[0].Leader != 1 || m.Partitions[0].LeaderEpoch != 0 {
 		t.Errorf("before: %+v", m)

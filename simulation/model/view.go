@@ -176,10 +176,14 @@ func (c *Cluster) Metadata(id int32, names []string, autoCreate bool) Metadata {
 			answer.Topics = append(answer.Topics, b.topicMetadata(t))
 			continue
 		}
-		answer.Topics = append(answer.Topics, TopicMetadata{Name: name, Code: protocol.UnknownTopicOrPartition})
+		code := protocol.UnknownTopicOrPartition
 		if autoCreate && c.cfg.AutoCreate && !b.isolated {
-			c.CreateTopic(name, c.cfg.DefaultPartitions, c.cfg.DefaultReplication, TopicConfig{})
+			made := c.CreateTopic(name, c.cfg.DefaultPartitions, c.cfg.DefaultReplication, TopicConfig{})
+			if made == protocol.InvalidTopicException || made == protocol.InvalidReplicationFactor {
+				code = made
+			}
 		}
+		answer.Topics = append(answer.Topics, TopicMetadata{Name: name, Code: code})
 	}
 	return answer
 }
