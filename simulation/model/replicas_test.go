@@ -79,7 +79,7 @@ func TestTooFewReplicas(t *testing.T) {
 	}
 }
 
-// TestLeaderMovesUnderARequest is DESIGN 4.1: NOT_LEADER_OR_FOLLOWER with an offset.
+// TestLeaderMovesUnderARequest: NOT_LEADER_OR_FOLLOWER with an offset is a "maybe".
 // The batch is in the old leader's log only and goes when it follows.
 func TestLeaderMovesUnderARequest(t *testing.T) {
 	b := newBench(t, Config{}, pair, 1, 2)
