@@ -210,6 +210,15 @@ func TestExpiry(t *testing.T) {
 	b.send(1, 1, batch(1, 0, 9, 1), protocol.None, 3)
 	b.send(1, 1, batch(2, 0, 9, 1), protocol.OutOfOrderSequenceNumber, -1)
 	b.send(1, 1, batch(3, 0, 9, 1), protocol.None, 4)
+
+	// A snapshot brings nobody back whose time is up.
+	b = newBench(t, Config{StartMillis: start, ProducerIDExpiration: time.Hour}, TopicConfig{}, 1)
+	at(1, 0)
+	at(2, -2*time.Hour)
+	b.Stop(1)
+	b.Restart(1)
+	b.send(1, 1, batch(1, 0, 9, 1), protocol.OutOfOrderSequenceNumber, -1)
+	b.send(1, 1, batch(2, 0, 9, 1), protocol.None, 2)
 }
 
 // TestMetadataIsBelief: a broker that has not heard answers what was.

@@ -247,6 +247,26 @@ func TestSnapshots(t *testing.T) {
 	b.send(1, 1, batch(7, 0, 2, 1), protocol.None, 2)
 }
 
+// TestStraySnapshots: of those that do not stand at a segment only the newest
+// survives a start, so a truncation below it reads the whole log again.
+func TestStraySnapshots(t *testing.T) {
+	b := newBench(t, Config{}, TopicConfig{}, 1)
+	for i := range int32(4) {
+		if i == 2 {
+			b.Stop(1)
+			b.Restart(1)
+		}
+		b.send(1, 1, batch(7, 0, i, 1), protocol.None, int64(i))
+	}
+	b.Stop(1)
+	b.Restart(1)
+	b.send(1, 1, batch(7, 0, 2, 1), protocol.OutOfOrderSequenceNumber, -1)
+	b.broker(1).replica(orders).truncate(3, 0)
+	b.check()
+	b.send(1, 1, batch(7, 0, 0, 1), protocol.None, 0)
+	b.send(1, 1, batch(7, 0, 2, 1), protocol.None, 2)
+}
+
 // TestRetention: what is deleted from the log stays known, until a restart.
 func TestRetention(t *testing.T) {
 	b := newBench(t, Config{}, TopicConfig{}, 1)
