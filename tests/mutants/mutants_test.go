@@ -148,3 +148,18 @@ func TestParse(t *testing.T) {
 		}
 	}
 }
+
+// TestEditsApply finds a mutant whose text is gone without building anything.
+func TestEditsApply(t *testing.T) {
+	mutants, err := Load("testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	module, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Overlay(module, t.TempDir(), mutants); err != nil {
+		t.Fatal(err)
+	}
+}
