@@ -8,6 +8,8 @@ import "fmt"
 // codec at all.
 type Registry struct {
 	codecs [Zstd + 1]Codec
+	// standard are this package's own, whatever replaces them.
+	standard [Zstd + 1]Codec
 }
 
 // Option is a choice for [NewRegistry]. Where two concern the same id, the last
@@ -54,7 +56,7 @@ func NewRegistry(options ...Option) (*Registry, error) {
 		if err != nil {
 			return nil, err
 		}
-		r.codecs[id] = c
+		r.codecs[id], r.standard[id] = c, c
 	}
 	for _, option := range options {
 		if err := option(r); err != nil {
@@ -72,6 +74,16 @@ func (r *Registry) With(id ID, c Codec) (*Registry, error) {
 		return nil, err
 	}
 	return &changed, nil
+}
+
+// Standard returns this package's own codec of an id, also when a caller's own
+// implements it: to read what that one wrote without running its code. An id
+// outside 0 to 4 is [ErrUnknownCodec].
+func (r *Registry) Standard(id ID) (Codec, error) {
+	if id < None || id > Zstd || r.standard[id] == nil {
+		return nil, fmt.Errorf("codecs: %w: id %d", ErrUnknownCodec, int8(id))
+	}
+	return r.standard[id], nil
 }
 
 // Lookup returns the codec of an id; for [None], one that copies. An id outside

@@ -30,7 +30,7 @@ func Spawn(parent actor.SpawnerContext, settings *messages.Settings, budget *mem
 			deliveryTimeout: settings.DeliveryTimeout, idempotent: settings.Idempotent,
 			maxInFlight: settings.MaxInFlight, unnumberedInFlight: settings.UnnumberedInFlight,
 			slowRequest: settings.SlowRequest, retry: settings.Retry, random: settings.Randomness.For(path),
-			resendInnocent: settings.ResendInnocent,
+			resendInnocent: settings.ResendInnocent, codecs: settings.Codecs,
 		}),
 	}
 	b.state.grow = func(c *memory.Chunk, n int) { budget.Grow(b.account.Load(), c, n) }
@@ -53,13 +53,11 @@ func Spawn(parent actor.SpawnerContext, settings *messages.Settings, budget *mem
 
 // Receive implements actor.Actor.
 func (a *accumulator) Receive(c actor.Context) {
-	switch m := c.Message().(type) {
+	switch c.Message().(type) {
 	case *actor.Started:
 		a.box.adopt()
 	case *seams.Woken:
 		a.box.step()
-	case *messages.AssignLeader:
-		a.box.assign(*m)
 	case *actor.Stopping:
 		// The net below every other way to answer: whoever stops us, records that
 		// are left get their outcome, and later ones are refused.

@@ -245,9 +245,12 @@ func (b *batch) add(a *messages.Admission, unixMs int64, now seams.Instant) {
 // own, since an old write may still be reading the first.
 func (a *attempt) frame() (header []byte) {
 	b := a.batch
-	if a.again {
+	switch {
+	case a.again:
 		header = make([]byte, protocol.BatchHeaderSize)
-	} else {
+	case b.packed != nil:
+		header = b.packedChunk.Bytes[:protocol.BatchHeaderSize]
+	default:
 		header = b.chunks[0].Bytes[:protocol.BatchHeaderSize]
 	}
 	a.slices = append(make([][]byte, 0, len(b.chunks)+1), header)

@@ -31,10 +31,11 @@ type Box struct {
 	lane     lane
 	timer    seams.Timer
 
-	mu     sync.Mutex
-	state  State
-	timing seams.Instant // when the timer is set to fire
-	sides  []*side
+	mu       sync.Mutex
+	assigned *messages.AssignLeader // not taken in yet
+	state    State
+	timing   seams.Instant // when the timer is set to fire
+	sides    []*side
 }
 
 var (
@@ -62,8 +63,20 @@ func (b *Box) Account() *memory.Account { return b.account.Load() }
 // SetAccount implements messages.Appender.
 func (b *Box) SetAccount(a *memory.Account) { b.account.Store(a) }
 
-// Tell implements messages.Appender.
-func (b *Box) Tell(message any) { b.PostUserMessage(message) }
+// Tell implements messages.Appender. Who leads the partition is kept in the box
+// and not in the line of messages: an actor that crashes over one loses it, and
+// nobody would say it again.
+func (b *Box) Tell(message any) {
+	l, ok := message.(*messages.AssignLeader)
+	if !ok {
+		b.PostUserMessage(message)
+		return
+	}
+	b.mu.Lock()
+	b.assigned = l
+	b.mu.Unlock()
+	b.Signal()
+}
 
 // Append implements messages.Appender.
 func (b *Box) Append(a *messages.Admission) messages.AppendStatus {
@@ -295,6 +308,7 @@ func (b *Box) step() {
 		b.state.retryAt = max(b.state.retryAt, now.Add(b.state.config.retry.Delay(1, b.state.random)))
 	}
 	b.state.step(now)
+	b.takeLeader(now)
 	b.state.crashes = 0
 	b.state.review(now)
 	at := b.state.nextDeadline(now)
@@ -312,17 +326,12 @@ func (b *Box) letGo(held *bool) {
 	}
 }
 
-// assign tells the state who leads the partition.
-func (b *Box) assign(l messages.AssignLeader) {
-	b.mu.Lock()
-	held := true
-	defer b.letGo(&held)
-	now := b.settings.Clock.Now()
-	b.state.assign(l, now)
-	b.state.review(now)
-	at := b.state.nextDeadline(now)
-	held = false
-	b.unlock(at)
+// takeLeader tells the state who leads the partition, if that is news.
+func (b *Box) takeLeader(now seams.Instant) {
+	if b.assigned != nil {
+		b.state.assign(*b.assigned, now)
+		b.assigned = nil
+	}
 }
 
 // adopt makes a new incarnation of the actor go on where the last one was.
@@ -336,6 +345,7 @@ func (b *Box) adopt() {
 	b.timing = seams.Never
 	b.mend(now)
 	b.state.step(now)
+	b.takeLeader(now)
 	b.state.review(now)
 	at := b.state.nextDeadline(now)
 	held = false
@@ -403,8 +413,7 @@ func (b *Box) compress(p *batch) {
 	b.mu.Lock()
 	p.compressing = false
 	if !p.settled && packed != nil {
-		p.packed, p.packedCodec = packed, p.codec
-		p.packedChunk = b.budget.Adopt(b.account.Load(), packed)
+		b.state.packed(p, b.budget.Adopt(b.account.Load(), packed))
 	}
 	now := b.settings.Clock.Now()
 	b.state.review(now)
@@ -423,9 +432,13 @@ func (b *Box) pack(p *batch) (packed []byte, err error) {
 		return nil, err
 	}
 	records := p.contiguous()
-	packed, err = codec.Compress(make([]byte, 0, len(records)/2), records)
-	if err != nil || len(packed) >= len(records) {
+	const header = protocol.BatchHeaderSize
+	packed, err = codec.Compress(make([]byte, header, header+len(records)/2), records)
+	if err != nil || len(packed) >= header+len(records) {
 		return nil, err
+	}
+	if len(packed) < header {
+		return nil, errors.New("the codec did not append to what it was given")
 	}
 	return packed, nil
 }

@@ -44,7 +44,7 @@ func (s *State) evacuate() (messages.Stranded, []byte) {
 	bytes = make([]byte, 0, size)
 	kept := s.pending[:0]
 	for _, b := range s.pending {
-		if b.maybe {
+		if b.maybe || s.unpack(b) != nil {
 			kept = append(kept, b)
 			continue
 		}

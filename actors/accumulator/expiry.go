@@ -28,6 +28,11 @@ func (s *State) expireUnsent(b *batch, now seams.Instant) {
 		b.count = 0
 		return
 	}
+	if err := s.unpack(b); err != nil {
+		s.fail(b, err, messages.NotPersisted)
+		b.count = 0
+		return
+	}
 	b.cutAnswered()
 }
 

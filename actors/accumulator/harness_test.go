@@ -59,6 +59,7 @@ func newRig(t testing.TB, c config) *rig {
 	b.lane.box = b
 	b.account.Store(budget.NewAccount("leader", 1))
 	b.state.grow = func(c *memory.Chunk, n int) { budget.Grow(b.account.Load(), c, n) }
+	b.state.codecs = registry
 	b.state.charge = func(bytes []byte) *memory.Chunk { return budget.Adopt(b.account.Load(), bytes) }
 	return &rig{t: t, box: b, s: &b.state, now: seams.Instant(time.Second), budget: budget}
 }
@@ -155,8 +156,7 @@ func (r *rig) pack(p *batch) {
 	}
 	p.compressing = false
 	if !p.settled && packed != nil {
-		p.packed, p.packedCodec = packed, p.codec
-		p.packedChunk = r.budget.Adopt(r.box.Account(), packed)
+		r.s.packed(p, r.budget.Adopt(r.box.Account(), packed))
 	}
 	r.s.review(r.now)
 	p.release()

@@ -1,9 +1,13 @@
 package accumulator
 
 import (
+	"errors"
+	"strings"
 	"testing"
 
+	"github.com/troupe-kafka/troupe/codecs"
 	"github.com/troupe-kafka/troupe/messages"
+	"github.com/troupe-kafka/troupe/protocol"
 )
 
 // TestBookkeepingIsCharged: callbacks that hang while records keep coming must not
@@ -41,4 +45,59 @@ func TestBookkeepingIsCharged(t *testing.T) {
 	}
 	close(hang)
 	eventually(t, "the budget has everything back", func() bool { return s.budget.Used() == 0 })
+}
+
+// packedBatch is a rig with one compressed batch of n records in line.
+func packedBatch(t *testing.T, n int, got answersOf) *rig {
+	c := testConfig()
+	c.batchMaxBytes = 100_000
+	r := newRig(t, c)
+	r.assign(1, 1)
+	for i := range n {
+		a := admission(strings.Repeat("v", 1000), got.callback("v"))
+		a.Codec, a.Urgent = codecs.Gzip, i == n-1
+		r.append(a)
+	}
+	for _, b := range r.effects().compress {
+		r.pack(b)
+	}
+	r.effects()
+	return r
+}
+
+// TestCompressedBatchTakesItsPackedSize: the plain records go back as soon as they
+// are compressed.
+func TestCompressedBatchTakesItsPackedSize(t *testing.T) {
+	got := make(answersOf)
+	r := packedBatch(t, 50, got)
+	b := r.s.pending[0]
+	if used, most := r.budget.Used(), b.charged+cap(b.packedChunk.Bytes); used > most || b.packed == nil {
+		t.Errorf("%d bytes are charged, the packed batch takes %d", used, most)
+	}
+	r.s.failAll(messages.ErrClosed)
+	r.effects()
+	if used := r.budget.Used(); used != 0 || len(got["v"]) != 50 {
+		t.Errorf("%d bytes are left, %d outcomes", used, len(got["v"]))
+	}
+}
+
+// TestUnreadableCodec: when what a caller's codec wrote cannot be read back, its
+// records fail instead of being cut, split or moved.
+func TestUnreadableCodec(t *testing.T) {
+	got := make(answersOf)
+	r := packedBatch(t, 4, got)
+	copy(r.s.pending[0].packed, "no gzip at all")
+	a, _ := r.take(messages.TakeRequest{Broker: 1, Identity: messages.Identity{ProducerID: 7, Generation: 1}, Class: messages.Class{Lane: messages.LaneProduce, Acks: messages.AcksAll}})
+	a.WriteEnded()
+	r.deliver(a, errorResult(protocol.MessageTooLarge, -1))
+	r.effects()
+	for _, d := range got["v"] {
+		if d.Status != messages.NotPersisted || !errors.Is(d.Err, messages.ErrInternal) {
+			t.Fatalf("%+v", d)
+		}
+	}
+	if len(got["v"]) != 4 || r.budget.Used() != 0 {
+		t.Errorf("%d outcomes, %d bytes left", len(got["v"]), r.budget.Used())
+	}
+	r.check()
 }

@@ -100,6 +100,11 @@ func (s *State) halveLarge() {
 // halve puts two batches in the place of pending[i], of about the same size.
 func (s *State) halve(i int) {
 	b := s.pending[i]
+	if err := s.unpack(b); err != nil {
+		s.unqueue(b)
+		s.fail(b, err, b.status())
+		return
+	}
 	at, size := int32(0), 0
 	b.eachRecord(func(n int32, r *protocol.Record) {
 		if n == 0 || (size+len(r.Raw) <= b.bytes/2 && n == at) {
@@ -159,6 +164,10 @@ func (s *State) refuse(b *batch, r messages.Result) {
 	s.answerSome(b, guilty, causes, b.status())
 	if !s.resendInnocent || b.maybe || b.live() == 0 {
 		s.fail(b, fmt.Errorf("%w: %w", messages.ErrRefusedWithBatch, b.lastError), b.status())
+		return
+	}
+	if err := s.unpack(b); err != nil {
+		s.fail(b, err, b.status())
 		return
 	}
 	// The rest is numbered anew: without the guilty ones its records would move

@@ -37,6 +37,7 @@ type config struct {
 	// resendInnocent sends the records of a refused batch again that the broker
 	// did not name (KIP-467).
 	resendInnocent bool
+	codecs         *codecs.Registry
 	// grow charges n more bytes of a batch's bookkeeping to the byte budget.
 	grow func(c *memory.Chunk, n int)
 	// charge counts memory that the state made itself in the byte budget.
@@ -238,16 +239,6 @@ func (s *State) sealOpen(now seams.Instant) {
 	if b.codec != codecs.None {
 		s.compress(b)
 	}
-}
-
-// compress asks for a batch to be packed; the codec holds its buffers meanwhile.
-func (s *State) compress(b *batch) {
-	if b.packedChunk != nil {
-		s.fx.freed = append(s.fx.freed, b.packedChunk)
-	}
-	b.packed, b.packedChunk, b.compressing = nil, nil, true
-	b.holds.Add(1)
-	s.fx.compress = append(s.fx.compress, b)
 }
 
 // answerSome answers records ahead of their batch, one answer per cause.

@@ -28,6 +28,7 @@ type connection struct {
 	link     *link
 	asked    int16 // ApiVersions version of the handshake
 	up       bool
+	told     bool        // the broker knows that the connection has ended
 	patience seams.Timer // with the handshake
 	// ended is common to all incarnations. A restart that was decided before the
 	// connection was stopped arrives after, and would bring it back with nobody
@@ -78,9 +79,7 @@ func (k *connection) Receive(c actor.Context) {
 		}
 	case *linkClosed:
 		if m.link == k.link {
-			// The broker settles on this message, not on the failure that
-			// follows: the failure overtakes what the socket delivered before.
-			c.Send(k.broker, &messages.ConnectionLost{Lane: k.lane, Generation: k.link.generation, Reason: m.reason, WasUp: k.up})
+			k.tellBroker(c, m.reason)
 			panic(&ConnectionFailure{Broker: k.info.ID, Address: k.info.Address, Reason: m.reason, WasUp: k.up})
 		}
 	case *actor.Stopping:
@@ -88,7 +87,22 @@ func (k *connection) Receive(c actor.Context) {
 		k.hangUp()
 	case *actor.Restarting:
 		k.hangUp()
+		if !k.told {
+			// A bug ended this incarnation, and the socket's own word of its end
+			// finds another one or was what it crashed over.
+			k.tellBroker(c, errCrashed)
+		}
 	}
+}
+
+var errCrashed = fmt.Errorf("%w: the connection's actor crashed", messages.ErrInternal)
+
+// tellBroker says that the connection has ended. The broker settles on this
+// message, not on the failure that follows: the failure overtakes what the socket
+// delivered before.
+func (k *connection) tellBroker(c actor.Context, reason error) {
+	k.told = true
+	c.Send(k.broker, &messages.ConnectionLost{Lane: k.lane, Generation: k.link.generation, Reason: reason, WasUp: k.up})
 }
 
 // limitHandshake gives up a peer that accepts the connection and then says

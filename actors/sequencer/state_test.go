@@ -246,3 +246,23 @@ func TestLedger(t *testing.T) {
 		}
 	}
 }
+
+// TestLedgerFollowsTheTopicsID: brokers that know topic ids may come or go while a
+// topic is idle. Numbering anew from 0 under the same identity would make the
+// broker take new records for repetitions.
+func TestLedgerFollowsTheTopicsID(t *testing.T) {
+	kept := messages.LastSequence{Identity: messages.Identity{ProducerID: 7, Generation: 1}, Next: 99}
+	l := NewLedger()
+	l.Keep("t", [16]byte{}, 0, kept)
+	if got, ok := l.Recall("t", [16]byte{1}, 0); !ok || got != kept {
+		t.Errorf("with an id: %+v, %v", got, ok)
+	}
+	l = NewLedger()
+	l.Keep("t", [16]byte{1}, 0, kept)
+	if got, ok := l.Recall("t", [16]byte{}, 0); !ok || got != kept {
+		t.Errorf("without an id: %+v, %v", got, ok)
+	}
+	if _, ok := l.Recall("t", [16]byte{2}, 0); ok {
+		t.Error("a topic that was created again goes on with the old one's numbers")
+	}
+}

@@ -1,0 +1,53 @@
+package accumulator
+
+import (
+	"fmt"
+
+	"github.com/troupe-kafka/troupe/memory"
+	"github.com/troupe-kafka/troupe/messages"
+	"github.com/troupe-kafka/troupe/protocol"
+)
+
+// compress asks for a batch to be packed; the codec holds its buffers meanwhile.
+func (s *State) compress(b *batch) {
+	if b.packedChunk != nil {
+		s.fx.freed = append(s.fx.freed, b.packedChunk)
+	}
+	b.packed, b.packedChunk, b.compressing = nil, nil, true
+	b.holds.Add(1)
+	s.fx.compress = append(s.fx.compress, b)
+}
+
+// packed takes in what the codec made, behind room for a header, and gives the
+// plain records back: nobody else reads them, since a batch is compressed before
+// it is handed over. So a batch takes its two sizes only while it is compressed.
+func (s *State) packed(b *batch, c *memory.Chunk) {
+	b.packedChunk, b.packed, b.packedCodec = c, c.Bytes[protocol.BatchHeaderSize:], b.codec
+	s.fx.freed = append(s.fx.freed, b.chunks...)
+	b.chunks, b.chunkFirst, b.tail = nil, nil, nil
+}
+
+// unpack gives a compressed batch its plain records back, so that they can be cut,
+// split or moved. It runs under the lock, and therefore none of the caller's
+// code: whatever wrote the batch, this package's own codec has to read it, as
+// brokers and consumers will. An old write may still be reading the compressed
+// form, which stays until then.
+func (s *State) unpack(b *batch) error {
+	if b.packed == nil {
+		return nil
+	}
+	codec, err := s.codecs.Standard(b.packedCodec)
+	plain := make([]byte, protocol.BatchHeaderSize, protocol.BatchHeaderSize+b.bytes)
+	if err == nil {
+		plain, err = codec.Decompress(plain, b.packed, b.bytes)
+	}
+	if n := len(plain) - protocol.BatchHeaderSize; err == nil && n != b.bytes {
+		err = fmt.Errorf("%d bytes, expected %d", n, b.bytes)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: what codec %s wrote cannot be read back: %w", messages.ErrInternal, b.packedCodec, err)
+	}
+	b.packed = nil
+	b.chunks, b.chunkFirst = []*memory.Chunk{s.charge(plain)}, []int32{0}
+	return nil
+}
