@@ -94,6 +94,7 @@ func newTopic(t *testing.T, box messages.Appender) *Topic {
 	s := &messages.Settings{
 		Name: "troupe/" + t.Name(), RecordMaxBytes: 1 << 20, Clock: seams.NewClock(), Executor: inline{}, Parking: seams.NewParking(),
 		Randomness: seams.SeededRandomness(1), StickyShards: 1, Log: zerolog.Nop(),
+		MaxTopicPartitions: 100, LeaderPercent: 75, ParkedPercent: 10, ParkedTopicPercent: 25,
 	}
 	r := New(Config{
 		Settings: s, Budget: memory.NewBudget(1<<20, s.Parking), HashedByMurmur2: true, Partitioner: partitioners.Default(nil),
@@ -108,7 +109,7 @@ func newTopic(t *testing.T, box messages.Appender) *Topic {
 }
 
 func oneRoute(box messages.Appender) *routes {
-	return &routes{boxes: []messages.Appender{box}, infos: []partitioners.Partition{{Leader: 1}}, available: []int32{0}}
+	return &routes{boxes: []messages.Appender{box}, live: []messages.Appender{box}, infos: []partitioners.Partition{{Leader: 1}}, available: []int32{0}}
 }
 
 // TestSendSurvivesARetirement: a topic whose accumulators end while a Send is
@@ -154,14 +155,13 @@ func TestFlushFollowsRecordsThatWereDrained(t *testing.T) {
 func TestHintsEndWithTheirTopic(t *testing.T) {
 	box := &fakeBox{}
 	topic := newTopic(t, box)
-	k := &keeper{
-		Router: topic.router, accounts: leaderAccounts{}, spawned: map[string]int{}, parkedIn: map[*Topic]bool{},
-		hinted:  map[string]map[int32]messages.AssignLeader{"t": {0: {ID: 2, LeaderEpoch: 40}}},
-		brokers: map[int32]*actor.PID{1: actor.NewPID("nonhost", "one"), 2: actor.NewPID("nonhost", "two")},
-	}
+	k := newKeeper(topic.router)
+	k.hinted["t"] = map[int32]messages.AssignLeader{0: {ID: 2, LeaderEpoch: 40}}
+	k.brokers = map[int32]*actor.PID{1: actor.NewPID("nonhost", "one"), 2: actor.NewPID("nonhost", "two")}
 	next := &fakeBox{}
 	k.Spawn = func(actor.SpawnerContext, messages.AccumulatorSpec) (messages.Appender, error) { return next, nil }
-	k.update(nil, &messages.TopicInfo{Name: "t", ID: [16]byte{2}, Partitions: []messages.PartitionInfo{{Partition: partitioners.Partition{Leader: 1}}}}, 1)
+	info := &messages.TopicInfo{Name: "t", ID: [16]byte{2}, Partitions: []messages.PartitionInfo{{Partition: partitioners.Partition{Leader: 1}}}}
+	k.update(nil, answer{info, 1, 2}, 1)
 	if next.leader == nil || next.leader.ID != 1 {
 		t.Errorf("the new topic's partition was given leader %+v", next.leader)
 	}

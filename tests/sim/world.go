@@ -307,6 +307,7 @@ func (w *world) close(settings *rand.Rand) {
 	if n := w.producer.BufferedBytes(); n != 0 {
 		w.violation("%d bytes are charged to the buffer after the end", n)
 	}
+	w.system.ProcessRegistry.Remove(w.producer.PID()) // the tombstone
 }
 
 // crash makes an actor fail instead of handling a message. Only messages whose
