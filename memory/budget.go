@@ -91,6 +91,9 @@ func (b *Budget) Used() int {
 // Pressed reports whether anybody waits: lingering then only holds others up.
 func (b *Budget) Pressed() bool { return b.waiting.Load() > 0 }
 
+// Waiting returns how many callers stand in line for room.
+func (b *Budget) Waiting() int { return int(b.waiting.Load()) }
+
 // Paced reports whether anybody waits for a leader to catch up.
 func (b *Budget) Paced() bool { return b.paced.Load() > 0 }
 
