@@ -46,7 +46,7 @@ type keeper struct {
 	brokers  map[int32]*actor.PID
 	accounts leaderAccounts
 	spawned  map[string]int // incarnations of a topic, since names are never reused
-	hinted   map[string]map[int32]messages.AssignLeader
+	hinted   map[string]map[int32]*leaderHint
 	urgedAt  seams.Instant
 	timer    seams.Timer
 	timing   seams.Instant // when timer is set to fire
@@ -71,7 +71,7 @@ func (r *Router) Props() *actor.Props {
 func newKeeper(r *Router) *keeper {
 	k := &keeper{
 		Router: r, accounts: make(leaderAccounts), timing: seams.Never, spawned: make(map[string]int),
-		hinted: make(map[string]map[int32]messages.AssignLeader), parkedIn: make(map[*Topic]bool),
+		hinted: make(map[string]map[int32]*leaderHint), parkedIn: make(map[*Topic]bool),
 		absent: make(map[string]absences), doubted: make(map[*Topic]bool),
 	}
 	k.accounts[-1] = r.Budget.NewAccount("leaderless partitions", part(r.Settings.LeaderPercent))
@@ -177,6 +177,10 @@ func (k *keeper) pressed(now seams.Instant) {
 	}
 	k.urgedAt = now
 	k.urge()
+	if k.Budget.Pressed() {
+		// Again while somebody waits: who had room already may open another batch.
+		k.wakeAt(now.Add(parkedSweep))
+	}
 }
 
 func (k *keeper) sweep(c actor.Context, now seams.Instant) {
@@ -295,7 +299,7 @@ func (k *keeper) route(c actor.Context, t *Topic, old *routes, s *shape, id [16]
 	if len(old.live) == 0 || len(s.gone) > 0 {
 		k.spawned[t.name]++ // a partition that comes back gets another name, too
 	}
-	rt := &routes{infos: s.infos, boxes: make([]messages.Appender, len(s.infos))}
+	rt := &routes{infos: s.infos, boxes: make([]messages.Appender, len(s.infos)), epochs: make([]int32, len(s.infos))}
 	for i := range rt.boxes {
 		if !s.exists(i) {
 			rt.infos[i] = partitioners.Partition{ID: int32(i), Leader: -1}
@@ -309,9 +313,9 @@ func (k *keeper) route(c actor.Context, t *Topic, old *routes, s *shape, id [16]
 			box = k.spawn(c, t, id, int32(i), after)
 		}
 		if s.missing[i] {
-			rt.infos[i] = old.infos[i]
+			rt.infos[i], rt.epochs[i] = old.infos[i], old.epochs[i]
 		} else {
-			rt.infos[i].Leader = k.assign(t.name, box, int32(i), rt.infos[i].Leader, s.epochs[i])
+			rt.infos[i].Leader, rt.epochs[i] = k.assign(t.name, box, int32(i), rt.infos[i].Leader, s.epochs[i])
 		}
 		rt.boxes[i] = box
 		rt.live = append(rt.live, box)
@@ -437,16 +441,20 @@ func (k *keeper) spawn(c actor.Context, t *Topic, id [16]byte, partition int32, 
 	return box
 }
 
-// assign tells a partition who leads it, unless it was told of a newer leader
-// already (KIP-951). It returns the leader.
-func (k *keeper) assign(topic string, box messages.Appender, partition, leader, epoch int32) int32 {
-	if h, ok := k.hinted[topic][partition]; ok {
-		if h.LeaderEpoch > epoch {
-			leader, epoch = h.ID, h.LeaderEpoch
+// assign tells a partition who leads it, as metadata has it, unless it was told
+// of a newer leader already (KIP-951). It returns leader and epoch.
+func (k *keeper) assign(topic string, box messages.Appender, partition, leader, epoch int32) (int32, int32) {
+	if h := k.hinted[topic][partition]; h != nil {
+		if h.isNewerThan(epoch) {
+			leader, epoch = h.leader, h.epoch
 		} else {
 			delete(k.hinted[topic], partition)
 		}
 	}
+	return k.tell(box, leader, epoch), epoch
+}
+
+func (k *keeper) tell(box messages.Appender, leader, epoch int32) int32 {
 	l := messages.AssignLeader{ID: leader, LeaderEpoch: epoch, Broker: k.brokers[leader]}
 	if l.Broker == nil {
 		l.ID, leader = -1, -1
@@ -471,12 +479,15 @@ func (k *keeper) hint(m *messages.LeaderHinted) {
 	if rt == nil || m.Partition < 0 || !rt.has(m.Partition) {
 		return
 	}
-	if k.hinted[m.Topic] == nil {
-		k.hinted[m.Topic] = make(map[int32]messages.AssignLeader)
-	}
-	if h, ok := k.hinted[m.Topic][m.Partition]; ok && h.LeaderEpoch >= m.LeaderEpoch {
+	if m.LeaderEpoch <= rt.epochs[m.Partition] {
 		return
 	}
-	k.hinted[m.Topic][m.Partition] = messages.AssignLeader{ID: m.LeaderID, LeaderEpoch: m.LeaderEpoch}
-	k.assign(m.Topic, rt.boxes[m.Partition], m.Partition, m.LeaderID, m.LeaderEpoch)
+	if h := k.hinted[m.Topic][m.Partition]; h != nil && h.epoch >= m.LeaderEpoch {
+		return
+	}
+	if k.hinted[m.Topic] == nil {
+		k.hinted[m.Topic] = make(map[int32]*leaderHint)
+	}
+	k.hinted[m.Topic][m.Partition] = &leaderHint{leader: m.LeaderID, epoch: m.LeaderEpoch}
+	k.tell(rt.boxes[m.Partition], m.LeaderID, m.LeaderEpoch)
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,7 +24,18 @@ import (
 )
 
 // TestMain wants every goroutine that a test started to have ended.
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(patient{m}) }
+
+// patient gives protoactor's dead letters the second after which the goroutine
+// of their throttle ends; each Find waits for about as long.
+type patient struct{ *testing.M }
+
+func (p patient) Run() int {
+	code := p.M.Run()
+	for tries := 0; tries < 4 && goleak.Find() != nil; tries++ {
+	}
+	return code
+}
 
 // system is one for all tests; every test has names of its own in it.
 var system = actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return slog.New(slog.DiscardHandler) }),
@@ -163,7 +175,7 @@ type fakeBox struct {
 	urgent   []bool
 	leaders  []messages.AssignLeader
 	flushes  []*messages.FlushWaiter
-	urged    int
+	urged    atomic.Int32
 	failed   error
 	busy     bool // does not retire
 	backlog  int
@@ -254,7 +266,7 @@ func (b *fakeBox) Topic() string               { return b.spec.Topic }
 func (b *fakeBox) Partition() int32            { return b.spec.Partition }
 func (b *fakeBox) Class() messages.Class       { return messages.Class{} }
 func (b *fakeBox) PID() *actor.PID             { return b.pid }
-func (b *fakeBox) Urge()                       { b.urged++ }
+func (b *fakeBox) Urge()                       { b.urged.Add(1) }
 func (b *fakeBox) Reopen()                     { b.closed = false }
 func (b *fakeBox) FailAll(cause error)         { b.closed, b.failed = true, cause }
 func (b *fakeBox) Unanswered() int             { return len(b.got) }

@@ -69,6 +69,7 @@ type routes struct {
 	infos     []partitioners.Partition
 	live      []messages.Appender // the boxes there are, in order
 	available []int32
+	epochs    []int32 // of the leaders
 }
 
 func (rt *routes) check(id int32) error {

@@ -11,6 +11,26 @@ import (
 // several, must lack a partition before it counts as gone (DESIGN 4.9).
 const missingBeforeGone = 2
 
+// hintOutlivedBy is how many answers of metadata in a row may be older than a
+// hint before it is forgotten: a cluster restored from a backup is younger than
+// what this client remembers.
+const hintOutlivedBy = 5
+
+// leaderHint is a leader that a broker named with its error (KIP-951).
+type leaderHint struct {
+	leader, epoch int32
+	older         int // answers that were
+}
+
+// isNewerThan says whether the hint still counts beside an answer of metadata.
+func (h *leaderHint) isNewerThan(epoch int32) bool {
+	if h.epoch <= epoch {
+		return false
+	}
+	h.older++
+	return h.older < hintOutlivedBy
+}
+
 // absence is how often answers lacked a partition that is known, and whose was
 // the last one that counted.
 type absence struct {
