@@ -89,9 +89,12 @@ func TestFirstComeFirstServed(t *testing.T) {
 func TestWholeBudgetIsNotOvertaken(t *testing.T) {
 	b := NewBudget(4*ChunkBytes, seams.NewParking())
 	one, two, three := b.NewAccount("one", 0.75), b.NewAccount("two", 0.75), b.NewAccount("three", 0.75)
-	first := acquire(t, b, one, 3*ChunkBytes)
+	first := acquire(t, b, one, 2*ChunkBytes)
 	second := acquire(t, b, two, ChunkBytes)
 	whole := ask(t, b, context.Background(), three, 3*ChunkBytes)
+	if _, err := b.TryAcquire(two, 1); !errors.Is(err, ErrFull) {
+		t.Error("a newcomer overtakes at once")
+	}
 	later := ask(t, b, context.Background(), two, ChunkBytes)
 	b.Release(second)
 	whole.mustWait(t)

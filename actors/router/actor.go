@@ -115,9 +115,8 @@ func (k *keeper) Receive(c actor.Context) {
 	case *topicWanted:
 		k.parkedIn[m.topic] = true
 		c.Send(k.Root, &messages.TrackTopic{Name: m.topic.name}) // it may have been forgotten while idle
-		if m.topic.routes.Load() != nil {
-			// A partition beyond the known ones: one refresh decides.
-			c.Send(k.Root, &messages.RefreshMetadata{Reason: "a record names an unknown partition"})
+		if m.topic.known() != nil {
+			k.refreshForPartition(c)
 		}
 		k.wakeAt(now.Add(parkedSweep))
 	case *bufferHasRoom:
@@ -224,8 +223,16 @@ func (k *keeper) drain(c actor.Context, t *Topic, rt *routes) {
 	if full != nil {
 		self, system := c.Self(), c.ActorSystem()
 		k.Budget.NotifyRoom(full.account, full.bytes, func() { system.Root.Send(self, &bufferHasRoom{t}) })
+	} else if t.ask() {
+		k.refreshForPartition(c) // it was parked while nobody could see that it lies beyond
 	}
 	k.wakeAt(k.Settings.Clock.Now().Add(parkedSweep))
+}
+
+// refreshForPartition asks for the one refresh that decides about a partition
+// beyond the known ones.
+func (k *keeper) refreshForPartition(c actor.Context) {
+	c.Send(k.Root, &messages.RefreshMetadata{Reason: "a record names an unknown partition"})
 }
 
 // update brings a topic's routes in line with what metadata found.

@@ -206,8 +206,9 @@ func TestPartitionMissingFromTwoRefreshes(t *testing.T) {
 	told := len(lost.leaders)
 	w.foundBy(1, topicOf("t", 0, 2))
 	w.foundBy(1, topicOf("t", 0, 2))
-	if lost.failed != nil || len(lost.leaders) != told || len(w.topic("t").routes.Load().available) != 3 {
-		t.Errorf("after one broker's word: failed with %v, told %d times, available %v", lost.failed, len(lost.leaders)-told, w.topic("t").routes.Load().available)
+	rt := w.topic("t").routes.Load()
+	if lost.failed != nil || len(lost.leaders) != told || len(rt.available) != 3 || rt.infos[1].Leader != 1 || rt.epochs[1] != 1 {
+		t.Errorf("after one broker's word: failed with %v, told %d times, routes %+v", lost.failed, len(lost.leaders)-told, rt)
 	}
 	w.foundBy(2, topicOf("t", 0, 2))
 	if !errors.Is(lost.failed, messages.ErrUnknownPartition) || !lost.poisoned() {

@@ -181,11 +181,7 @@ func (t *Topic) parkingRoom(ctx context.Context, list []messages.Admission, turn
 	}
 	// It may have been forgotten while idle. Asked before the wait: only an answer
 	// ends it.
-	t.mu.Lock()
-	ask := !t.asked
-	t.asked = true
-	t.mu.Unlock()
-	if ask {
+	if t.ask() {
 		t.router.tellActor(&topicWanted{t})
 	}
 	if !list[0].Wait {
@@ -199,6 +195,16 @@ func (t *Topic) parkingRoom(ctx context.Context, list []messages.Admission, turn
 		return nil, false, nil
 	}
 	return chunk, chunk != nil, err
+}
+
+// ask reports whether nobody has asked since the last answer, and notes that
+// somebody does now.
+func (t *Topic) ask() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	asked := t.asked
+	t.asked = true
+	return !asked
 }
 
 // add copies a record into the last chunk, or into a spare one. It reports false

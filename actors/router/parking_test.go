@@ -184,6 +184,9 @@ func TestOneTopicLeavesRoomForOthers(t *testing.T) {
 	w := newWorld(t)
 	var o outcomes
 	w.fillParking("first", &o)
+	if n := len(got[*messages.TrackTopic](w.root)); n != 2 { // when it was made, and with its first record
+		t.Errorf("the topic was asked for %d times", n)
+	}
 	tenth := bufferBytes / 10
 	if used := w.Budget.Used(); used == 0 || used > tenth/4 {
 		t.Errorf("one topic holds %d bytes", used)
@@ -240,6 +243,68 @@ func TestWaitersAskForTheirTopic(t *testing.T) {
 				t.Errorf("the new accumulator has %d records", len(got))
 			}
 		})
+	}
+}
+
+// TestEveryWaitAsks: an answer, or the end of an idle topic, makes the next caller
+// without room ask again.
+func TestEveryWaitAsks(t *testing.T) {
+	large := strings.Repeat("l", 150_000)
+	w := newWorld(t)
+	w.topic("t")
+	w.found(topicOf("t", 0))
+	var o outcomes
+	for round := range 3 {
+		ended := w.waiting(context.Background(), at("t", 5, large), &o, 0)
+		if n := len(got[*messages.RefreshMetadata](w.root)); n != round+1 {
+			t.Fatalf("%d refreshes in round %d", n, round)
+		}
+		w.found(topicOf("t", 0))
+		if err := result(t, ended); !errors.Is(err, messages.ErrUnknownPartition) {
+			t.Fatal(err)
+		}
+	}
+	if err := w.produce(at("t", 5, large), &o); !errors.Is(err, messages.ErrBufferFull) {
+		t.Fatal(err)
+	}
+	w.clock.advance(2 * time.Minute) // no answer, and the topic is idle
+	w.root.clear()
+	if err := w.produce(at("t", 0, large), &o); !errors.Is(err, messages.ErrBufferFull) || len(got[*messages.TrackTopic](w.root)) != 1 {
+		t.Errorf("%v; the topic was asked for %d times", err, len(got[*messages.TrackTopic](w.root)))
+	}
+}
+
+// TestPartitionBeyondIsFoundInTheDrain: a record that came while the drain waited
+// for room gets its refresh, too, and the topic opens for others.
+func TestPartitionBeyondIsFoundInTheDrain(t *testing.T) {
+	w := newWorld(t)
+	w.hungry = true
+	var o, beyond outcomes
+	w.fillParking("t", &o)
+	held, err := w.Budget.TryAcquire(w.Budget.NewAccount("another", 1), bufferBytes-w.Budget.Used())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.found(topicOf("t", 0))
+	w.root.clear()
+	w.must(at("t", 1, ""), &beyond) // in what is left of the last chunk
+	ended := w.waiting(context.Background(), at("t", 0, late), &o, 0)
+	w.Budget.Release(held)
+	if err := result(t, ended); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(got[*messages.RefreshMetadata](w.root)); n != 1 || len(beyond.all()) != 0 {
+		t.Fatalf("%d refreshes, %d outcomes", n, len(beyond.all()))
+	}
+	for range 3 {
+		w.clock.advance(parkedSweep)
+	}
+	if n := len(got[*messages.RefreshMetadata](w.root)); n != 1 {
+		t.Errorf("%d refreshes before the first has an answer", n)
+	}
+	w.found(topicOf("t", 0))
+	if d := beyond.only(t); !errors.Is(d.Err, messages.ErrUnknownPartition) {
+		t.Errorf("%+v", d)
 	}
 }
 

@@ -166,6 +166,58 @@ func TestSendDrainsAsTheBudgetAllows(t *testing.T) {
 	}
 }
 
+// TestPartOfASendDoesNotLinger: what a drain appended before the room ran out is
+// ready.
+func TestPartOfASendDoesNotLinger(t *testing.T) {
+	w := newWorld(t, func(s *messages.Settings, _ *Config) { s.ParkedTopicPercent = 100 })
+	w.hungry = true
+	w.topic("t")
+	var o outcomes
+	const n = 27
+	records := sequence("t", n, 1)
+	for i := range records {
+		records[i].Value = fmt.Appendf(nil, "%02d%s", i, strings.Repeat("x", 3000))
+	}
+	noWait := urgent
+	noWait.Wait = false
+	if rejected := w.sendAll(context.Background(), records, &o, noWait); len(rejected) != 0 {
+		t.Fatalf("%d rejected", len(rejected))
+	}
+	held, err := w.Budget.TryAcquire(w.Budget.NewAccount("another", 1), bufferBytes-w.Budget.Used()-memory.ChunkBytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.found(topicOf("t", 0))
+	b := w.boxes["t/0"]
+	if len(b.got) == 0 || len(b.got) == n || b.urged.Load() != 1 || slices.Contains(b.urgent, true) {
+		t.Errorf("%d records appended, urged %d times", len(b.got), b.urged.Load())
+	}
+	w.Budget.Release(held)
+	if len(b.got) != n || !slices.IsSorted(b.got) || !b.urgent[n-1] {
+		t.Errorf("%d appended in the end", len(b.got))
+	}
+}
+
+// TestSendOfSmallAndLarge: a record above the size of a chunk follows others.
+func TestSendOfSmallAndLarge(t *testing.T) {
+	w := newWorld(t)
+	w.hungry = true
+	w.topic("t")
+	w.found(topicOf("t", 0))
+	records := sequence("t", 5, 1)
+	records[1].Value, records[3].Value = make([]byte, 100_000), make([]byte, 200_000)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	var o outcomes
+	if rejected := w.sendAll(ctx, records, &o, urgent); len(rejected) != 0 || !slices.Equal(w.boxes["t/0"].tags, []uint64{1, 2, 3, 4, 5}) {
+		t.Errorf("%v; the partition got %v", rejected, w.boxes["t/0"].tags)
+	}
+	w.boxes["t/0"].settle()
+	if w.Budget.Used() != 0 {
+		t.Errorf("%d bytes are charged", w.Budget.Used())
+	}
+}
+
 // TestSendSurvivesARetirement: a topic whose accumulators end while a Send is
 // under way is found anew, together and in order; the producer is not closed, so
 // nothing is refused.

@@ -201,18 +201,19 @@ func TestShardsTellGoroutinesApart(t *testing.T) {
 	topic := w.topic("t")
 	shards := make(chan *stickyShard)
 	hold := make(chan struct{})
-	for range 16 {
+	const goroutines = 64
+	for range goroutines {
 		go func() {
 			shards <- topic.shard()
 			<-hold
 		}()
 	}
 	seen := make(map[*stickyShard]bool)
-	for range 16 {
+	for range goroutines {
 		seen[<-shards] = true
 	}
 	close(hold)
-	if len(seen) < 4 {
-		t.Errorf("16 goroutines share %d shards", len(seen))
+	if len(seen) < 3 {
+		t.Errorf("%d goroutines share %d shards", goroutines, len(seen))
 	}
 }
