@@ -30,7 +30,7 @@ type Process struct {
 }
 
 // Process returns the process to register under the producer's name.
-func (r *Router) Process() *Process { return &r.process }
+func (r *Router) Process() *Process { return r.process }
 
 // SendUserMessage implements actor.Process.
 func (p *Process) SendUserMessage(_ *actor.PID, message any) {

@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
+	"weak"
 
 	"github.com/asynkron/protoactor-go/actor"
 
+	"github.com/troupe-kafka/troupe/memory"
 	"github.com/troupe-kafka/troupe/messages"
+	"github.com/troupe-kafka/troupe/seams"
 )
 
 // register gives the router's process a PID.
@@ -181,6 +185,32 @@ func TestLifeOfTheProcess(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestTombstoneHoldsNothing of the producer that it stands for.
+func TestTombstoneHoldsNothing(t *testing.T) {
+	var router weak.Pointer[Router]
+	p := func() *Process {
+		parking := seams.NewParking()
+		s := &messages.Settings{Clock: seams.NewClock(), Parking: parking, Randomness: seams.SeededRandomness(1)}
+		_, rootPID := newInbox("root")
+		r := New(Config{Settings: s, Budget: memory.NewBudget(bufferBytes, parking), Root: rootPID}, system)
+		if _, err := r.Topic("t"); err != nil {
+			t.Error(err)
+		}
+		router = weak.Make(r)
+		return r.Process()
+	}()
+	runtime.GC()
+	if router.Value() == nil {
+		t.Fatal("the process of a living producer does not hold it")
+	}
+	p.End(actor.NewPID("nonhost", "ended"))
+	runtime.GC()
+	if router.Value() != nil {
+		t.Error("the tombstone holds the router")
+	}
+	runtime.KeepAlive(p)
 }
 
 // TestTombstone: after the end every message is answered, and nothing else

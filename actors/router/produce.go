@@ -41,7 +41,7 @@ type Router struct {
 	table   atomic.Pointer[map[string]*Topic]
 	refused atomic.Pointer[error] // why nothing is admitted any more
 	park    *memory.Account
-	process Process
+	process *Process      // apart: the tombstone must not keep the rest alive
 	calls   atomic.Uint64 // of SendAll
 
 	mu       sync.Mutex // guards writes to table
@@ -87,8 +87,8 @@ func New(c Config, system *actor.ActorSystem) *Router {
 	r := &Router{Config: c, system: system, park: c.Budget.NewCommonAccount("parked records", part(c.Settings.ParkedPercent), part(c.Settings.LeaderPercent))}
 	empty := make(map[string]*Topic)
 	r.table.Store(&empty)
+	r.process = &Process{system: system}
 	r.process.router.Store(r)
-	r.process.system = system
 	c.Budget.PaceBytes = r.Settings.PaceBytes
 	c.Budget.OnPaced = func() { r.tellActor(&bufferPaced{}) }
 	c.Budget.OnPressure = func() { r.tellActor(&bufferPressed{}) }
