@@ -16,6 +16,7 @@ var (
 	ErrInvalidRecord      = messages.ErrInvalidRecord
 	ErrUnknownTopic       = messages.ErrUnknownTopic
 	ErrUnknownPartition   = messages.ErrUnknownPartition
+	ErrTooManyPartitions  = messages.ErrTooManyPartitions
 	ErrInvalidPartitioner = messages.ErrInvalidPartitioner
 	ErrDeliveryTimeout    = messages.ErrDeliveryTimeout
 	ErrRetriesExhausted   = messages.ErrRetriesExhausted

@@ -71,4 +71,20 @@ const (
 	// DefaultStickyBytes is the least that goes to one partition before records
 	// without a key move on (partitioner.sticky.bytes; KIP-794).
 	DefaultStickyBytes = 256 << 10
+	// MaxTopicPartitions bounds the partition numbers of one topic. Tables are as
+	// long as the highest, so above it the cluster's answer is not believed:
+	// records of a topic not yet known fail with ErrTooManyPartitions, a known one
+	// stays as it was.
+	MaxTopicPartitions = 100_000
+	// LeaderPercent of the buffer is what the partitions of one leader hold at the
+	// most. At the limit only their callers wait.
+	LeaderPercent = 75
+	// ParkedPercent of the buffer is what records of unknown topics hold together.
+	// At the limit their callers wait until there is room or the topic is known;
+	// only a topic that holds nothing may take one chunk of 4 KiB all the same, as
+	// long as all of them hold less than LeaderPercent.
+	ParkedPercent = 10
+	// ParkedTopicPercent of that is what the records of one unknown topic hold, or
+	// one record that needs more. At the limit that topic's callers wait.
+	ParkedTopicPercent = 25
 )

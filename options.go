@@ -49,6 +49,7 @@ func defaults() *config {
 			ConnectionIdle: DefaultConnectionIdle, SlowRequest: DefaultSlowRequest,
 			MetadataMaxAge: DefaultMetadataMaxAge, MetadataMinAge: DefaultMetadataMinAge,
 			MetadataIdle: DefaultMetadataIdle, MaxTopicWait: DefaultMaxTopicWait, AllowAutoTopicCreate: true, StickyBytes: DefaultStickyBytes,
+			MaxTopicPartitions: MaxTopicPartitions, LeaderPercent: LeaderPercent, ParkedPercent: ParkedPercent, ParkedTopicPercent: ParkedTopicPercent,
 			Retry: messages.DefaultRetryPolicy(), Log: defaultLog(),
 		},
 	}

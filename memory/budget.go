@@ -32,20 +32,6 @@ type Chunk struct {
 	account *Account
 }
 
-// Account is what the partitions of one leader hold together. At most its cap
-// can be charged to it, so that one dead leader leaves room for the others.
-type Account struct {
-	name string
-	cap  int
-	used int
-
-	// credits counts releases, and stalled says that none came for a while: a
-	// leader that answers nothing is not worth waiting for below the cap.
-	credits int
-	seen    int
-	stalled bool
-}
-
 // Budget is a bounded number of bytes, with callers in line for them.
 type Budget struct {
 	parking seams.Parking
@@ -69,7 +55,7 @@ type Budget struct {
 	free    [2][]*Chunk
 	freeSum int
 	line    []*waiter
-	room    []func()
+	room    []roomWaiter
 	closed  error
 }
 
@@ -78,19 +64,18 @@ type waiter struct {
 	bytes   int
 	spot    seams.Spot
 	soft    bool // waits for the pace only
-	chunk   *Chunk
-	err     error
-	done    bool
+	// What holds it up, as of the last serving: the budget as a whole, or an
+	// account, its own or the common one.
+	whole    bool
+	waitsFor *Account
+	chunk    *Chunk
+	err      error
+	done     bool
 }
 
 // NewBudget returns a budget of total bytes.
 func NewBudget(total int, parking seams.Parking) *Budget {
 	return &Budget{parking: parking, total: total}
-}
-
-// NewAccount returns an account that may hold the given part of the budget.
-func (b *Budget) NewAccount(name string, part float64) *Account {
-	return &Account{name: name, cap: int(float64(b.total) * part)}
 }
 
 // Total returns the budget's size in bytes.
@@ -105,6 +90,9 @@ func (b *Budget) Used() int {
 
 // Pressed reports whether anybody waits: lingering then only holds others up.
 func (b *Budget) Pressed() bool { return b.waiting.Load() > 0 }
+
+// Waiting returns how many callers stand in line for room.
+func (b *Budget) Waiting() int { return int(b.waiting.Load()) }
 
 // Paced reports whether anybody waits for a leader to catch up.
 func (b *Budget) Paced() bool { return b.paced.Load() > 0 }
@@ -141,7 +129,7 @@ func (b *Budget) TryAcquireAdmitted(account *Account, n int) (*Chunk, error) {
 
 func (b *Budget) tryLocked(account *Account, n int) (*Chunk, error) {
 	charge := chargeFor(n)
-	if !b.fitsLocked(account, charge) || b.mustQueueLocked(account) {
+	if !b.fitsLocked(account, charge) || b.mustQueueLocked(account, charge) {
 		return nil, ErrFull
 	}
 	return b.grantLocked(account, charge), nil
@@ -153,7 +141,7 @@ func (b *Budget) AcquireNow(account *Account, n int) *Chunk {
 	charge := chargeFor(n)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.closed != nil || !b.fitsLocked(account, charge) || b.mustQueueLocked(account) || b.mustPaceLocked(account, charge) {
+	if b.closed != nil || !b.fitsLocked(account, charge) || b.mustQueueLocked(account, charge) || b.mustPaceLocked(account, charge) {
 		return nil
 	}
 	return b.grantLocked(account, charge)
@@ -164,17 +152,30 @@ func (b *Budget) AcquireNow(account *Account, n int) *Chunk {
 // returned) or the budget is closed.
 func (b *Budget) Acquire(ctx context.Context, account *Account, n int) (*Chunk, error) {
 	charge := chargeFor(n)
+	if most := b.most(account); charge > most {
+		return nil, fmt.Errorf("%w: %d bytes can never fit the %d that %s may hold", ErrFull, charge, most, account.name)
+	}
+	return b.acquire(ctx, account, charge, account.Turn())
+}
+
+// AcquireInTurn is Acquire for a caller whose wait may end with Rouse: it returns
+// ErrRoused when the account's turn is not, or no longer, the given one. What can
+// never fit waits for that alone.
+func (b *Budget) AcquireInTurn(ctx context.Context, account *Account, n int, turn uint64) (*Chunk, error) {
+	return b.acquire(ctx, account, chargeFor(n), turn)
+}
+
+func (b *Budget) acquire(ctx context.Context, account *Account, charge int, turn uint64) (*Chunk, error) {
 	b.mu.Lock()
-	if b.closed != nil {
-		err := b.closed
+	err := b.closed
+	if err == nil && account.Turn() != turn {
+		err = ErrRoused
+	}
+	if err != nil {
 		b.mu.Unlock()
 		return nil, err
 	}
-	if charge > account.cap || charge > b.total {
-		b.mu.Unlock()
-		return nil, fmt.Errorf("%w: %d bytes can never fit the %d that %s may hold", ErrFull, charge, min(account.cap, b.total), account.name)
-	}
-	fits := b.fitsLocked(account, charge) && !b.mustQueueLocked(account)
+	fits := b.fitsLocked(account, charge) && !b.mustQueueLocked(account, charge)
 	soft := fits && b.mustPaceLocked(account, charge)
 	if fits && !soft {
 		chunk := b.grantLocked(account, charge)
@@ -187,11 +188,12 @@ func (b *Budget) Acquire(ctx context.Context, account *Account, n int) (*Chunk, 
 	if soft {
 		tell = b.OnPaced
 	}
+	b.serveLocked() // notes what it waits for
 	b.mu.Unlock()
 	if first && tell != nil {
 		tell()
 	}
-	err := w.spot.Wait(ctx)
+	err = w.spot.Wait(ctx)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if w.done {
@@ -205,7 +207,7 @@ func (b *Budget) Acquire(ctx context.Context, account *Account, n int) (*Chunk, 
 }
 
 func (b *Budget) fitsLocked(account *Account, charge int) bool {
-	return b.used+charge <= b.total && account.used+charge <= account.cap
+	return b.used+charge <= b.total && account.lacking(charge) == nil
 }
 
 func (b *Budget) counter(w *waiter) *atomic.Int32 {
@@ -216,8 +218,9 @@ func (b *Budget) counter(w *waiter) *atomic.Int32 {
 }
 
 // mustPaceLocked reports whether a caller should wait for the leader to catch up.
+// A share has none.
 func (b *Budget) mustPaceLocked(account *Account, charge int) bool {
-	return b.PaceBytes > 0 && account.used+charge > b.PaceBytes && account.used > 0 && !account.stalled
+	return b.PaceBytes > 0 && account.common == nil && account.used+charge > b.PaceBytes && account.used > 0 && !account.stalled
 }
 
 // Relax lets callers who wait for the pace of an account without any credit
@@ -239,10 +242,11 @@ func (b *Budget) Relax() bool {
 }
 
 // mustQueueLocked keeps the order of arrival: nobody overtakes a caller of the
-// same account, nor one that waits for the budget as a whole.
-func (b *Budget) mustQueueLocked(account *Account) bool {
+// same account, nor one that waits for the budget as a whole, nor, with what the
+// common account would have to give, one that waits for that.
+func (b *Budget) mustQueueLocked(account *Account, charge int) bool {
 	for _, w := range b.line {
-		if w.account == account || (!w.soft && w.account.used+w.bytes <= w.account.cap) {
+		if w.account == account || w.whole || (account.drawsOnCommon(charge) && w.waitsFor == account.common) {
 			return true
 		}
 	}
@@ -251,7 +255,7 @@ func (b *Budget) mustQueueLocked(account *Account) bool {
 
 func (b *Budget) grantLocked(account *Account, charge int) *Chunk {
 	b.used += charge
-	account.used += charge
+	account.add(charge)
 	class := classOf(charge)
 	if class >= 0 {
 		if n := len(b.free[class]); n > 0 {
@@ -283,7 +287,7 @@ func (b *Budget) Adopt(account *Account, bytes []byte) *Chunk {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.used += cap(bytes)
-	account.used += cap(bytes)
+	account.add(cap(bytes))
 	return &Chunk{Bytes: bytes, charge: cap(bytes), account: account}
 }
 
@@ -309,7 +313,7 @@ func (b *Budget) Release(chunks ...*Chunk) {
 	b.mu.Lock()
 	for _, c := range chunks {
 		b.used -= c.charge
-		c.account.used -= c.charge
+		c.account.add(-c.charge)
 		c.account.credits++
 		c.account.stalled = false
 		c.account = nil
@@ -319,7 +323,7 @@ func (b *Budget) Release(chunks ...*Chunk) {
 			b.freeSum += c.charge
 		}
 	}
-	b.afterCreditLocked()
+	b.afterCreditLocked(nil)
 }
 
 // Reserve charges n bytes without a buffer; ErrFull when they do not fit.
@@ -333,7 +337,7 @@ func (b *Budget) Reserve(account *Account, n int) error {
 		return ErrFull
 	}
 	b.used += n
-	account.used += n
+	account.add(n)
 	return nil
 }
 
@@ -341,66 +345,58 @@ func (b *Budget) Reserve(account *Account, n int) error {
 func (b *Budget) Unreserve(account *Account, n int) {
 	b.mu.Lock()
 	b.used -= n
-	account.used -= n
-	b.afterCreditLocked()
+	account.add(-n)
+	b.afterCreditLocked(nil)
 }
 
-// afterCreditLocked serves the line, unlocks, and tells those who asked for room.
-func (b *Budget) afterCreditLocked() {
-	b.serveLocked()
-	var room []func()
-	if len(b.line) == 0 && len(b.room) > 0 {
-		room, b.room = b.room, nil
-	}
-	b.mu.Unlock()
-	for _, fn := range room {
-		fn()
-	}
-}
-
-// NotifyRoom calls fn once, after the next credit that leaves nobody waiting. If
-// nothing is charged there will be no credit, and fn is called at once.
-func (b *Budget) NotifyRoom(fn func()) {
-	b.mu.Lock()
-	if b.used == 0 && len(b.line) == 0 {
-		b.mu.Unlock()
-		fn()
-		return
-	}
-	b.room = append(b.room, fn)
-	b.mu.Unlock()
-}
-
+// serveLocked grants what can be granted, in order of arrival, and notes what
+// holds up each of the others.
 func (b *Budget) serveLocked() {
 	if len(b.line) == 0 {
 		return
 	}
-	var capped map[*Account]bool
+	var passed map[*Account]bool // accounts that somebody further ahead waits for
 	kept := b.line[:0]
 	stop := false
 	for _, w := range b.line {
+		w.waitsFor, w.whole = b.obstacleLocked(w, passed), false
 		switch {
-		case stop || capped[w.account]:
-			kept = append(kept, w)
-		case w.soft && b.mustPaceLocked(w.account, w.bytes), w.account.used+w.bytes > w.account.cap:
-			if capped == nil {
-				capped = make(map[*Account]bool)
+		case w.waitsFor != nil:
+			if passed == nil {
+				passed = make(map[*Account]bool)
 			}
-			capped[w.account] = true
-			kept = append(kept, w)
+			passed[w.account], passed[w.waitsFor] = true, true
+		case stop:
 		case b.used+w.bytes > b.total:
 			// The one who waits for the budget as a whole is served before all
 			// that came later, of whatever account.
-			stop = true
-			kept = append(kept, w)
+			stop, w.whole = true, true
 		default:
 			w.chunk, w.done = b.grantLocked(w.account, w.bytes), true
 			b.counter(w).Add(-1)
 			w.spot.Wake()
+			continue
 		}
+		kept = append(kept, w)
 	}
 	clear(b.line[len(kept):])
 	b.line = kept
+}
+
+// obstacleLocked returns the account that w waits for: one without room for it,
+// or one that somebody further ahead waits for. It is nil if there is none.
+func (b *Budget) obstacleLocked(w *waiter, passed map[*Account]bool) *Account {
+	a := w.account
+	if passed[a] || (w.soft && b.mustPaceLocked(a, w.bytes)) {
+		return a
+	}
+	if lacking := a.lacking(w.bytes); lacking != nil {
+		return lacking
+	}
+	if a.drawsOnCommon(w.bytes) && passed[a.common] {
+		return a.common
+	}
+	return nil
 }
 
 func (b *Budget) leaveLocked(w *waiter) {

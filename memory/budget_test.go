@@ -118,75 +118,21 @@ func TestChunksAndCharges(t *testing.T) {
 	}
 }
 
-func TestCapLeavesRoomForOthers(t *testing.T) {
-	b := NewBudget(16*ChunkBytes, seams.NewParking())
-	one, two := b.NewAccount("one", 0.75), b.NewAccount("two", 0.75)
-	for range 12 {
-		acquire(t, b, one, ChunkBytes)
-	}
-	if _, err := b.TryAcquire(one, ChunkBytes); !errors.Is(err, ErrFull) {
-		t.Errorf("above three quarters: %v", err)
-	}
-	waits := ask(t, b, context.Background(), one, ChunkBytes)
-	for range 4 {
-		acquire(t, b, two, ChunkBytes) // though somebody of one waits
-	}
-	waits.mustWait(t)
-	if !b.Pressed() {
-		t.Error("nobody is pressed")
-	}
-	if _, err := b.Acquire(context.Background(), one, 13*ChunkBytes); !errors.Is(err, ErrFull) {
-		t.Errorf("what can never fit: %v", err)
-	}
-	b.Close(errors.New("the end"))
-	<-waits.done
-}
-
-func TestFirstComeFirstServed(t *testing.T) {
-	b := NewBudget(8*ChunkBytes, seams.NewParking())
+func TestReserve(t *testing.T) {
+	b := NewBudget(4*ChunkBytes, seams.NewParking())
 	a := b.NewAccount("a", 0.5)
-	var held []*Chunk
-	for range 4 {
-		held = append(held, acquire(t, b, a, ChunkBytes))
+	if err := b.Reserve(a, 2*ChunkBytes); err != nil {
+		t.Fatal(err)
 	}
-	large := ask(t, b, context.Background(), a, 2*ChunkBytes)
-	small := ask(t, b, context.Background(), a, 1)
-	b.Release(held[0])
-	large.mustWait(t)
-	small.mustWait(t) // it would fit, and came later
-	if b.AcquireNow(a, 1) != nil {
-		t.Error("AcquireNow overtakes the line")
+	if err := b.Reserve(a, 1); !errors.Is(err, ErrFull) {
+		t.Error(err)
 	}
-	if _, err := b.TryAcquire(a, 1); !errors.Is(err, ErrFull) {
-		t.Error("TryAcquire overtakes the line")
-	}
-	b.Release(held[1])
-	b.Release(large.wait(t))
-	b.Release(small.wait(t))
-	b.Release(held[2], held[3])
-	if b.Used() != 0 || b.Pressed() {
+	c := ask(t, b, context.Background(), a, 1)
+	b.Unreserve(a, 2*ChunkBytes)
+	b.Release(c.wait(t))
+	if b.Used() != 0 {
 		t.Errorf("%d bytes are left", b.Used())
 	}
-}
-
-// TestWholeBudgetIsNotOvertaken: whoever waits for the budget as a whole is
-// served before all who came later, of whatever account.
-func TestWholeBudgetIsNotOvertaken(t *testing.T) {
-	b := NewBudget(4*ChunkBytes, seams.NewParking())
-	one, two, three := b.NewAccount("one", 0.75), b.NewAccount("two", 0.75), b.NewAccount("three", 0.75)
-	first := acquire(t, b, one, 3*ChunkBytes)
-	second := acquire(t, b, two, ChunkBytes)
-	whole := ask(t, b, context.Background(), three, 3*ChunkBytes)
-	later := ask(t, b, context.Background(), two, ChunkBytes)
-	b.Release(second)
-	whole.mustWait(t)
-	later.mustWait(t)
-	if _, err := b.TryAcquire(b.NewAccount("four", 1), ChunkBytes); !errors.Is(err, ErrFull) {
-		t.Error("a newcomer overtakes")
-	}
-	b.Release(first)
-	whole.wait(t)
-	later.wait(t)
 }
 
 func TestEndOfAContext(t *testing.T) {
@@ -207,20 +153,6 @@ func TestEndOfAContext(t *testing.T) {
 	if b.Used() != 0 || inLine(b) != 0 || b.Pressed() {
 		t.Errorf("%d bytes are left, %d wait", b.Used(), inLine(b))
 	}
-}
-
-// TestLeavingMakesWay: whoever gives up may have been in the way of others.
-func TestLeavingMakesWay(t *testing.T) {
-	b := NewBudget(4*ChunkBytes, seams.NewParking())
-	a := b.NewAccount("a", 1)
-	acquire(t, b, a, 3*ChunkBytes)
-	ctx, cancel := context.WithCancel(context.Background())
-	large := ask(t, b, ctx, a, 2*ChunkBytes)
-	small := ask(t, b, context.Background(), a, ChunkBytes)
-	small.mustWait(t)
-	cancel()
-	<-large.done
-	small.wait(t)
 }
 
 // TestGrantRacesWithTheEnd: a chunk is either the caller's or the budget's.
@@ -288,50 +220,6 @@ func TestClosedBudget(t *testing.T) {
 	}
 }
 
-func TestReserve(t *testing.T) {
-	b := NewBudget(4*ChunkBytes, seams.NewParking())
-	a := b.NewAccount("a", 0.5)
-	if err := b.Reserve(a, 2*ChunkBytes); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.Reserve(a, 1); !errors.Is(err, ErrFull) {
-		t.Error(err)
-	}
-	c := ask(t, b, context.Background(), a, 1)
-	b.Unreserve(a, 2*ChunkBytes)
-	b.Release(c.wait(t))
-	if b.Used() != 0 {
-		t.Errorf("%d bytes are left", b.Used())
-	}
-}
-
-func TestNotifyRoomWaitsForTheLine(t *testing.T) {
-	b := NewBudget(2*ChunkBytes, seams.NewParking())
-	a := b.NewAccount("a", 1)
-	var told atomic.Int32
-	tell := func() { told.Add(1) }
-	b.NotifyRoom(tell) // nothing is charged: there would be no credit
-	if told.Load() != 1 {
-		t.Error("not told of an empty budget")
-	}
-	one, two := acquire(t, b, a, ChunkBytes), acquire(t, b, a, ChunkBytes)
-	c := ask(t, b, context.Background(), a, 2*ChunkBytes)
-	b.NotifyRoom(tell)
-	b.Release(one)
-	if told.Load() != 1 {
-		t.Error("told while somebody waits")
-	}
-	b.Release(two)
-	if chunk := c.wait(t); told.Load() != 2 {
-		t.Error("not told when nobody waits any more")
-	} else {
-		b.Release(chunk)
-	}
-	if told.Load() != 2 {
-		t.Error("told twice")
-	}
-}
-
 func TestPressureIsToldOnce(t *testing.T) {
 	b := NewBudget(ChunkBytes, seams.NewParking())
 	var told atomic.Int32
@@ -348,44 +236,15 @@ func TestPressureIsToldOnce(t *testing.T) {
 	b.Release(first.wait(t), second.wait(t))
 }
 
-// TestPace: a leader that keeps up is waited for; one that answers nothing is
-// not.
-func TestPace(t *testing.T) {
-	b := NewBudget(mega, seams.NewParking())
-	b.PaceBytes = 2 * ChunkBytes
-	var told atomic.Int32
-	b.OnPaced = func() { told.Add(1) }
-	a, other := b.NewAccount("a", 0.75), b.NewAccount("other", 0.75)
-	one, two := acquire(t, b, a, ChunkBytes), acquire(t, b, a, ChunkBytes)
-	c := ask(t, b, context.Background(), a, ChunkBytes)
-	c.mustWait(t)
-	if b.Pressed() || !b.Paced() || told.Load() != 1 {
-		t.Errorf("pressed %v, paced %v, told %d times", b.Pressed(), b.Paced(), told.Load())
-	}
-	if b.AcquireNow(other, 1) == nil {
-		t.Error("another leader's callers have to wait")
-	}
-	b.Release(one)
-	three := c.wait(t)
-	c = ask(t, b, context.Background(), a, ChunkBytes)
-	if b.Relax() != true {
-		t.Error("relaxed a leader that has just answered")
-	}
-	c.mustWait(t)
-	if b.Relax() {
-		t.Error("somebody waits for a leader that answers nothing")
-	}
-	b.Release(two, three, c.wait(t))
-	if a.used != 0 || b.Paced() {
-		t.Errorf("%d bytes are left", a.used)
-	}
-}
-
 // TestRandomCallers runs everything against everything.
 func TestRandomCallers(t *testing.T) {
 	b := NewBudget(20*ChunkBytes, seams.NewParking())
 	b.PaceBytes = 6 * ChunkBytes
-	accounts := []*Account{b.NewAccount("0", 0.75), b.NewAccount("1", 0.75), b.NewAccount("2", 0.75)}
+	common := b.NewCommonAccount("common", 0.3, 0.5)
+	accounts := []*Account{
+		b.NewAccount("0", 0.75), b.NewAccount("1", 0.75), b.NewAccount("2", 0.1),
+		b.NewShare(common, "3", 0.4), b.NewShare(common, "4", 0.4), b.NewShare(common, "5", 0.4),
+	}
 	stop := make(chan struct{})
 	var relax sync.WaitGroup
 	relax.Go(func() {
@@ -395,58 +254,72 @@ func TestRandomCallers(t *testing.T) {
 				return
 			case <-time.After(time.Millisecond):
 				b.Relax()
+				b.Rouse(accounts[5])
 			}
 		}
 	})
 	var running sync.WaitGroup
-	for n := range 8 {
-		random := rand.New(rand.NewPCG(uint64(n), 5))
+	var untold atomic.Int32
+	for n := range 12 {
 		running.Go(func() {
-			var held []*Chunk
-			for range 1500 {
-				a := accounts[random.IntN(len(accounts))]
-				size := 1 + random.IntN(2*ChunkBytes)
-				var c *Chunk
-				switch random.IntN(6) {
-				case 0:
-					c, _ = b.TryAcquire(a, size)
-				case 1:
-					c = b.AcquireNow(a, size)
-				case 2:
-					if b.Reserve(a, size) == nil {
-						b.Unreserve(a, size)
-					}
-				case 3:
-					b.NotifyRoom(func() {})
-				default:
-					ctx, cancel := context.WithTimeout(context.Background(), time.Duration(random.IntN(int(2*time.Millisecond))))
-					c, _ = b.Acquire(ctx, a, size)
-					cancel()
-				}
-				if c != nil {
-					held = append(held, c)
-				}
-				if used := b.Used(); used > b.Total() {
-					t.Errorf("%d bytes of %d are used", used, b.Total())
-				}
-				if len(held) > 3 || (len(held) > 0 && random.IntN(2) == 0) {
-					i := random.IntN(len(held))
-					b.Release(held[i])
-					held = append(held[:i], held[i+1:]...)
-				}
-			}
-			b.Release(held...)
+			callAtRandom(t, b, accounts, rand.New(rand.NewPCG(uint64(n), 5)), &untold)
 		})
 	}
 	running.Wait()
 	close(stop)
 	relax.Wait()
-	if b.Used() != 0 || inLine(b) != 0 || b.Pressed() || b.Paced() {
-		t.Errorf("%d bytes are left, %d wait", b.Used(), inLine(b))
+	if b.Used() != 0 || inLine(b) != 0 || b.Pressed() || b.Paced() || untold.Load() != 0 {
+		t.Errorf("%d bytes are left, %d wait, %d were not told of room", b.Used(), inLine(b), untold.Load())
 	}
-	for i, a := range accounts {
+	for _, a := range append(accounts, common) {
 		if a.used != 0 {
-			t.Errorf("account %d holds %d bytes", i, a.used)
+			t.Errorf("account %s holds %d bytes", a.name, a.used)
 		}
 	}
+}
+
+func callAtRandom(t *testing.T, b *Budget, accounts []*Account, random *rand.Rand, untold *atomic.Int32) {
+	var held []*Chunk
+	for range 1500 {
+		a := accounts[random.IntN(len(accounts))]
+		size := 1 + random.IntN(2*ChunkBytes)
+		if random.IntN(2) == 0 {
+			size = 1 + random.IntN(SmallChunkBytes)
+		}
+		var c *Chunk
+		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(random.IntN(int(2*time.Millisecond))))
+		switch random.IntN(7) {
+		case 0:
+			c, _ = b.TryAcquire(a, size)
+		case 1:
+			c = b.AcquireNow(a, size)
+		case 2:
+			if b.Reserve(a, size) == nil {
+				b.Unreserve(a, size)
+			}
+		case 3:
+			untold.Add(1)
+			b.NotifyRoom(a, size, func() { untold.Add(-1) })
+		case 4:
+			c, _ = b.AcquireInTurn(ctx, a, size, a.Turn())
+		default:
+			c, _ = b.Acquire(ctx, a, size)
+		}
+		cancel()
+		if c != nil {
+			held = append(held, c)
+		}
+		if used := b.Used(); used > b.Total() {
+			t.Errorf("%d bytes of %d are used", used, b.Total())
+		}
+		if len(held) > 3 || (len(held) > 0 && random.IntN(2) == 0) {
+			if random.IntN(4) == 0 {
+				time.Sleep(time.Duration(random.IntN(200)) * time.Microsecond)
+			}
+			i := random.IntN(len(held))
+			b.Release(held[i])
+			held = append(held[:i], held[i+1:]...)
+		}
+	}
+	b.Release(held...)
 }

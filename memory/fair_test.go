@@ -3,202 +3,137 @@ package memory
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/troupe-kafka/troupe/seams"
 )
 
-func mustTake(t *testing.T, b *Budget, a *Account) *Chunk {
-	t.Helper()
-	c, err := b.TryAcquire(a, ChunkBytes)
-	if err != nil {
-		t.Fatal(err)
+// TestCapLeavesRoomForOthers: an account's cap holds up its own callers only.
+func TestCapLeavesRoomForOthers(t *testing.T) {
+	b := NewBudget(16*ChunkBytes, seams.NewParking())
+	one, two := b.NewAccount("one", 0.75), b.NewAccount("two", 0.75)
+	for range 12 {
+		acquire(t, b, one, ChunkBytes)
 	}
-	return c
-}
-
-// TestOneLeaderLeavesRoomForTheOthers fills one account to its cap.
-func TestOneLeaderLeavesRoomForTheOthers(t *testing.T) {
-	b := NewBudget(8*ChunkBytes, seams.NewParking())
-	dead, healthy := b.NewAccount("dead", 0.75), b.NewAccount("healthy", 0.75)
-	for range 6 {
-		mustTake(t, b, dead)
-	}
-	if _, err := b.TryAcquire(dead, ChunkBytes); !errors.Is(err, ErrFull) {
-		t.Fatalf("a seventh chunk for the dead leader: %v", err)
+	if _, err := b.TryAcquire(one, ChunkBytes); !errors.Is(err, ErrFull) {
+		t.Errorf("above three quarters: %v", err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := b.Acquire(ctx, dead, ChunkBytes); !errors.Is(err, context.DeadlineExceeded) {
-		t.Fatalf("a waiter of the dead leader: %v", err)
+	if _, err := b.Acquire(ctx, one, ChunkBytes); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a waiter with a deadline: %v", err)
 	}
-	mustTake(t, b, healthy)
-	mustTake(t, b, healthy)
-	if b.Used() != 8*ChunkBytes {
-		t.Errorf("%d bytes are charged", b.Used())
+	waits := ask(t, b, context.Background(), one, ChunkBytes)
+	for range 4 {
+		acquire(t, b, two, ChunkBytes) // though somebody of one waits
 	}
+	waits.mustWait(t)
+	if b.Used() != b.Total() || !b.Pressed() {
+		t.Errorf("%d bytes of %d are used, pressed %v", b.Used(), b.Total(), b.Pressed())
+	}
+	if _, err := b.Acquire(context.Background(), one, 13*ChunkBytes); !errors.Is(err, ErrFull) {
+		t.Errorf("what can never fit: %v", err)
+	}
+	b.Close(errors.New("the end"))
+	<-waits.done
 }
 
-// TestWaitersAreServedInOrderOfArrival releases one chunk at a time.
-func TestWaitersAreServedInOrderOfArrival(t *testing.T) {
-	b := NewBudget(4*ChunkBytes, seams.NewParking())
-	a := b.NewAccount("a", 1)
-	var held []*Chunk
-	for range 4 {
-		held = append(held, mustTake(t, b, a))
-	}
-	order := make(chan int, 4)
-	for i := range 4 {
-		go func() {
-			if _, err := b.Acquire(context.Background(), a, ChunkBytes); err == nil {
-				order <- i
-			}
-		}()
-		for b.waiting.Load() != int32(i+1) {
-			time.Sleep(time.Millisecond) // until it stands in line
+// TestFirstComeFirstServed holds within an account: a small request waits behind
+// a large one, and equal ones keep the order of arrival.
+func TestFirstComeFirstServed(t *testing.T) {
+	b := NewBudget(8*ChunkBytes, seams.NewParking())
+	a := b.NewAccount("a", 0.5)
+	fill := func() (held []*Chunk) {
+		for range 4 {
+			held = append(held, acquire(t, b, a, ChunkBytes))
 		}
+		return held
+	}
+	held := fill()
+	large := ask(t, b, context.Background(), a, 2*ChunkBytes)
+	small := ask(t, b, context.Background(), a, 1)
+	b.Release(held[0])
+	large.mustWait(t)
+	small.mustWait(t) // it would fit, and came later
+	if b.AcquireNow(a, 1) != nil {
+		t.Error("AcquireNow overtakes the line")
+	}
+	if _, err := b.TryAcquire(a, 1); !errors.Is(err, ErrFull) {
+		t.Error("TryAcquire overtakes the line")
+	}
+	b.Release(held[1])
+	b.Release(large.wait(t))
+	b.Release(small.wait(t))
+	b.Release(held[2], held[3])
+	if b.Used() != 0 || b.Pressed() {
+		t.Errorf("%d bytes are left", b.Used())
+	}
+
+	held = fill()
+	var callers []*caller
+	for range held {
+		callers = append(callers, ask(t, b, context.Background(), a, ChunkBytes))
 	}
 	for i, c := range held {
 		b.Release(c)
-		if got := <-order; got != i {
-			t.Fatalf("waiter %d was served as number %d", got, i)
+		callers[i].wait(t)
+		for _, later := range callers[i+1:] {
+			later.mustWait(t)
 		}
 	}
 }
 
-// TestCloseEndsEveryWait and refuses what comes later.
-func TestCloseEndsEveryWait(t *testing.T) {
-	b := NewBudget(ChunkBytes, seams.NewParking())
-	a := b.NewAccount("a", 1)
-	c := mustTake(t, b, a)
-	reason := errors.New("closed")
-	ended := make(chan error, 3)
-	for range 3 {
-		go func() {
-			_, err := b.Acquire(context.Background(), a, ChunkBytes)
-			ended <- err
-		}()
+// TestWholeBudgetIsNotOvertaken: whoever waits for the budget as a whole is
+// served before all who came later, of whatever account.
+func TestWholeBudgetIsNotOvertaken(t *testing.T) {
+	b := NewBudget(4*ChunkBytes, seams.NewParking())
+	one, two, three := b.NewAccount("one", 0.75), b.NewAccount("two", 0.75), b.NewAccount("three", 0.75)
+	first := acquire(t, b, one, 2*ChunkBytes)
+	second := acquire(t, b, two, ChunkBytes)
+	whole := ask(t, b, context.Background(), three, 3*ChunkBytes)
+	if _, err := b.TryAcquire(two, 1); !errors.Is(err, ErrFull) {
+		t.Error("a newcomer overtakes at once")
 	}
-	for b.waiting.Load() != 3 {
-		time.Sleep(time.Millisecond)
+	later := ask(t, b, context.Background(), two, ChunkBytes)
+	b.Release(second)
+	whole.mustWait(t)
+	later.mustWait(t)
+	if _, err := b.TryAcquire(b.NewAccount("four", 1), ChunkBytes); !errors.Is(err, ErrFull) {
+		t.Error("a newcomer overtakes")
 	}
-	b.Close(reason)
-	for range 3 {
-		if err := <-ended; !errors.Is(err, reason) {
-			t.Error(err)
-		}
-	}
-	if _, err := b.TryAcquire(a, 1); !errors.Is(err, reason) {
-		t.Error(err)
-	}
-	b.Release(c)
-	if b.Used() != 0 {
-		t.Errorf("%d bytes are still charged", b.Used())
-	}
-}
-
-// TestPaceWaitsForAnswersAndNoLonger: below the cap a caller waits while credits
-// come, and goes on when they stop.
-func TestPaceWaitsForAnswersAndNoLonger(t *testing.T) {
-	b := NewBudget(16*ChunkBytes, seams.NewParking())
-	b.PaceBytes = 2 * ChunkBytes
-	told := make(chan struct{}, 1)
-	b.OnPaced = func() { told <- struct{}{} }
-	a := b.NewAccount("a", 1)
-	first := mustTake(t, b, a)
-	mustTake(t, b, a)
-	if b.AcquireNow(a, ChunkBytes) != nil {
-		t.Fatal("a third chunk was had at once")
-	}
-	got := make(chan *Chunk, 2)
-	acquire := func() {
-		c, _ := b.Acquire(context.Background(), a, ChunkBytes)
-		got <- c
-	}
-	go acquire()
-	<-told
 	b.Release(first)
-	<-got // the answer let it go on
-	go acquire()
-	<-told
-	b.Relax() // sees the credit that came before
-	b.Relax() // and none since
-	if c := <-got; c == nil {
-		t.Error("nobody goes on though no answer comes")
-	}
-	if _, err := b.TryAcquire(a, ChunkBytes); err != nil {
-		t.Errorf("the pace refused somebody: %v", err)
-	}
+	whole.wait(t)
+	later.wait(t)
 }
 
-// TestNotifyRoom calls at once when nothing is charged, else after a credit.
-func TestNotifyRoom(t *testing.T) {
-	b := NewBudget(ChunkBytes, seams.NewParking())
+// TestLineOfAnAccountHoldsUpNobodyElse: one who would fit, but stands behind
+// another of a capped account, does not wait for the budget as a whole.
+func TestLineOfAnAccountHoldsUpNobodyElse(t *testing.T) {
+	b := NewBudget(8*ChunkBytes, seams.NewParking())
+	one, two := b.NewAccount("one", 0.5), b.NewAccount("two", 0.5)
+	held := acquire(t, b, one, 3*ChunkBytes)
+	large := ask(t, b, context.Background(), one, 2*ChunkBytes)
+	small := ask(t, b, context.Background(), one, ChunkBytes)
+	if _, err := b.TryAcquire(two, ChunkBytes); err != nil {
+		t.Errorf("another account: %v", err)
+	}
+	ask(t, b, context.Background(), two, 2*ChunkBytes).wait(t)
+	b.Release(held)
+	large.wait(t)
+	small.wait(t)
+}
+
+// TestLeavingMakesWay: whoever gives up may have been in the way of others.
+func TestLeavingMakesWay(t *testing.T) {
+	b := NewBudget(4*ChunkBytes, seams.NewParking())
 	a := b.NewAccount("a", 1)
-	calls := 0
-	b.NotifyRoom(func() { calls++ })
-	if calls != 1 {
-		t.Fatalf("%d calls with an empty budget", calls)
-	}
-	c := mustTake(t, b, a)
-	b.NotifyRoom(func() { calls++ })
-	if calls != 1 {
-		t.Fatal("called while the budget was full")
-	}
-	b.Release(c)
-	b.Release(mustTake(t, b, a))
-	if calls != 2 {
-		t.Errorf("%d calls after the credit", calls)
-	}
-}
-
-// TestNothingLeaksUnderLoad has callers of several accounts acquire, give up and
-// release at random; afterwards nothing is charged and nobody waits.
-func TestNothingLeaksUnderLoad(t *testing.T) {
-	b := NewBudget(16*ChunkBytes, seams.NewParking())
-	b.PaceBytes = 6 * ChunkBytes
-	accounts := []*Account{b.NewAccount("a", 0.75), b.NewAccount("b", 0.75), b.NewAccount("c", 0.1)}
-	stop := make(chan struct{})
-	var relaxer sync.WaitGroup
-	relaxer.Go(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			case <-time.After(time.Millisecond):
-				b.Relax()
-			}
-		}
-	})
-	var callers sync.WaitGroup
-	for i := range 12 {
-		callers.Go(func() {
-			random := rand.New(rand.NewPCG(uint64(i), 1))
-			for range 400 {
-				ctx, cancel := context.WithTimeout(context.Background(), time.Duration(random.IntN(2000))*time.Microsecond)
-				c, err := b.Acquire(ctx, accounts[random.IntN(3)], 1+random.IntN(ChunkBytes))
-				if err == nil {
-					if random.IntN(2) == 0 {
-						time.Sleep(time.Duration(random.IntN(200)) * time.Microsecond)
-					}
-					b.Release(c)
-				}
-				cancel()
-			}
-		})
-	}
-	callers.Wait()
-	close(stop)
-	relaxer.Wait()
-	if b.Used() != 0 || b.waiting.Load() != 0 || b.paced.Load() != 0 || len(b.line) != 0 {
-		t.Errorf("used %d, waiting %d, paced %d, line %d", b.Used(), b.waiting.Load(), b.paced.Load(), len(b.line))
-	}
-	for _, a := range accounts {
-		if a.used != 0 {
-			t.Errorf("account %s holds %d", a.name, a.used)
-		}
-	}
+	acquire(t, b, a, 3*ChunkBytes)
+	ctx, cancel := context.WithCancel(context.Background())
+	large := ask(t, b, ctx, a, 2*ChunkBytes)
+	small := ask(t, b, context.Background(), a, ChunkBytes)
+	small.mustWait(t)
+	cancel()
+	<-large.done
+	small.wait(t)
 }

@@ -39,8 +39,10 @@ type ClusterView struct {
 	ClusterID string
 	// Version counts refreshes.
 	Version int
-	Brokers []BrokerInfo
-	Topics  []TopicInfo
+	// AnsweredBy is the broker whose word this is.
+	AnsweredBy int32
+	Brokers    []BrokerInfo
+	Topics     []TopicInfo
 }
 
 // ClusterChanged carries a new view from the metadata refresher to the root,

@@ -23,6 +23,9 @@ var (
 	ErrUnknownTopic = errors.New("unknown topic")
 	// ErrUnknownPartition: the topic has no such partition.
 	ErrUnknownPartition = errors.New("unknown partition")
+	// ErrTooManyPartitions: the cluster describes the topic with a partition
+	// number that no topic has (MaxTopicPartitions).
+	ErrTooManyPartitions = errors.New("too many partitions")
 	// ErrInvalidPartitioner: the partitioner's result is not a partition of the
 	// topic.
 	ErrInvalidPartitioner = errors.New("partitioner chose a partition that the topic does not have")

@@ -7,10 +7,6 @@ type BeginClose struct{}
 // CloseNow answers what is left and stops the tree at once.
 type CloseNow struct{}
 
-// WatchProducer carries an actor.Watch or actor.Unwatch for the producer's PID
-// to the root.
-type WatchProducer struct{ Message any }
-
 // ForRouter carries the router's own messages to its actor through the root,
 // which exists before it.
 type ForRouter struct{ Message any }

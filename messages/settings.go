@@ -43,6 +43,10 @@ type Settings struct {
 	MetadataMinAge       time.Duration
 	MetadataIdle         time.Duration
 	MaxTopicWait         time.Duration
+	MaxTopicPartitions   int // more are not believed
+	LeaderPercent        int // of the budget, for the partitions of one leader
+	ParkedPercent        int // of the budget, for records of unknown topics
+	ParkedTopicPercent   int // of that, for those of one topic
 	AllowAutoTopicCreate bool
 	StickyBytes          int
 	ResendInnocent       bool // records refused only with their batch go out again

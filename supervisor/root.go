@@ -68,7 +68,6 @@ type root struct {
 	asked     int // rotates over brokers for requests that any can answer
 	known     []int32
 	isReady   bool
-	watchers  []*actor.PID
 	closing   bool
 	stopping  bool
 }
@@ -89,6 +88,10 @@ func Start(parent actor.SpawnerContext, c Config) (*Troupe, error) {
 			return accumulator.Spawn(parent, s, r.budget, r.self, spec)
 		},
 	}, system)
+	if _, used := system.ProcessRegistry.GetLocal(r.processID); used {
+		// Also by a producer that has ended: its tombstone keeps the name.
+		return nil, fmt.Errorf("actor %s: %w", r.processID, actor.ErrNameExists)
+	}
 	props := s.Props(s.Name, func() actor.Actor { return r }, actor.WithSupervisor(restartBugs{s}))
 	pid, err := parent.SpawnNamed(props, s.Name)
 	if err != nil {
@@ -96,7 +99,8 @@ func Start(parent actor.SpawnerContext, c Config) (*Troupe, error) {
 	}
 	r.routes.SetRoot(pid)
 	process, absent := system.ProcessRegistry.Add(r.routes.Process(), r.processID)
-	if !absent {
+	if !absent { // somebody was quicker
+		system.Root.Stop(pid)
 		return nil, fmt.Errorf("actor %s: %w", r.processID, actor.ErrNameExists)
 	}
 	system.Root.Send(pid, &begin{})
@@ -152,21 +156,13 @@ func (r *root) Receive(c actor.Context) {
 		r.routes.Refuse(messages.ErrClosed)
 		r.routes.FailAll(messages.ErrClosed)
 		c.Stop(c.Self())
-	case *messages.WatchProducer:
-		r.watch(c, m)
 	case *actor.Stopping:
 		r.stopping = true
 		r.routes.Refuse(messages.ErrClosed)
 		r.routes.FailAll(messages.ErrClosed)
 	case *actor.Stopped:
 		r.Settings.Gate.Close()
-		process := actor.NewPID(c.Self().Address, r.processID)
-		c.ActorSystem().ProcessRegistry.Remove(process)
-		for _, w := range r.watchers {
-			if p, ok := c.ActorSystem().ProcessRegistry.Get(w); ok {
-				p.SendSystemMessage(w, &actor.Terminated{Who: process})
-			}
-		}
+		r.routes.Process().End(actor.NewPID(c.Self().Address, r.processID))
 		r.shared.stopped.Open()
 		r.shared.ready.Open() // who waits for it looks at the other
 		if r.OnStopped != nil {
@@ -292,14 +288,4 @@ func (r *root) fail(cause error) {
 	r.Settings.Log.Error().Err(cause).Msg("the producer cannot go on")
 	r.routes.Refuse(err)
 	r.routes.FailAll(err)
-}
-
-// watch registers watchers of the producer's PID with the root itself.
-func (r *root) watch(c actor.Context, m *messages.WatchProducer) {
-	switch w := m.Message.(type) {
-	case *actor.Watch:
-		r.watchers = append(r.watchers, w.Watcher)
-	case *actor.Unwatch:
-		r.watchers = slices.DeleteFunc(r.watchers, func(p *actor.PID) bool { return p.Equal(w.Watcher) })
-	}
 }

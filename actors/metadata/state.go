@@ -182,7 +182,7 @@ func (s *State) answered(m *messages.ControlResponse, now seams.Instant) (*messa
 		return nil, fmt.Errorf("broker %d answered metadata without any broker", m.Broker)
 	}
 	s.inFlight, s.failures = false, 0
-	view := &messages.ClusterView{Version: s.view.Version + 1}
+	view := &messages.ClusterView{Version: s.view.Version + 1, AnsweredBy: m.Broker}
 	if r.ClusterID != nil {
 		view.ClusterID = *r.ClusterID
 	}
@@ -295,6 +295,9 @@ func (s *State) mergeTopic(name string, t *trackedTopic, answer *kmsg.MetadataRe
 		info.Partitions = append(info.Partitions, next)
 	}
 	slices.SortFunc(info.Partitions, func(a, b messages.PartitionInfo) int { return int(a.ID - b.ID) })
+	if !recreated && t.known && len(info.Partitions) < len(old.Partitions) {
+		settled = false // somebody else may know more
+	}
 	if len(info.Partitions) == 0 {
 		info.Err, settled = protocol.LeaderNotAvailable, false
 	}

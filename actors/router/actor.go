@@ -1,7 +1,6 @@
 package router
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,9 +16,6 @@ import (
 )
 
 const (
-	// leaderPart is the part of the budget that the partitions of one leader may
-	// hold together: one dead leader leaves room for the others.
-	leaderPart = 0.75
 	// parkedSweep is how late the end of a parked record's context or time may
 	// be noticed.
 	parkedSweep = 100 * time.Millisecond
@@ -34,17 +30,15 @@ const (
 )
 
 type (
-	parkedFirst    struct{ topic *Topic }
+	topicWanted    struct{ topic *Topic }
 	bufferPressed  struct{}
 	bufferPaced    struct{}
 	relaxDue       struct{}
-	bufferHasRoom  struct{}
+	bufferHasRoom  struct{ topic *Topic }
 	timerFired     struct{}
 	idleDue        struct{}
 	leaderAccounts map[int32]*memory.Account
 )
-
-func isBufferFull(err error) bool { return errors.Is(err, messages.ErrBufferFull) }
 
 // keeper is the actor that writes the routing table.
 type keeper struct {
@@ -52,14 +46,15 @@ type keeper struct {
 	brokers  map[int32]*actor.PID
 	accounts leaderAccounts
 	spawned  map[string]int // incarnations of a topic, since names are never reused
-	hinted   map[string]map[int32]messages.AssignLeader
-	doubts   map[string]map[int32]int // refreshes in a row that contradict a hint
+	hinted   map[string]map[int32]*leaderHint
 	urgedAt  seams.Instant
 	timer    seams.Timer
 	timing   seams.Instant // when timer is set to fire
 	idle     seams.Timer
 	relax    seams.Timer
 	parkedIn map[*Topic]bool
+	absent   map[string]absences
+	doubted  map[*Topic]bool // whose last answer was not believed
 	stopping bool
 }
 
@@ -69,12 +64,18 @@ const Name = "router"
 // Props returns the properties of the router's actor; its state outlives a
 // restart.
 func (r *Router) Props() *actor.Props {
-	k := &keeper{
-		Router: r, accounts: leaderAccounts{-1: r.Budget.NewAccount("leaderless partitions", leaderPart)}, timing: seams.Never,
-		spawned: make(map[string]int), hinted: make(map[string]map[int32]messages.AssignLeader), doubts: make(map[string]map[int32]int),
-		parkedIn: make(map[*Topic]bool),
-	}
+	k := newKeeper(r)
 	return r.Settings.Props(r.Settings.Name+"/"+Name, func() actor.Actor { return k })
+}
+
+func newKeeper(r *Router) *keeper {
+	k := &keeper{
+		Router: r, accounts: make(leaderAccounts), timing: seams.Never, spawned: make(map[string]int),
+		hinted: make(map[string]map[int32]*leaderHint), parkedIn: make(map[*Topic]bool),
+		absent: make(map[string]absences), doubted: make(map[*Topic]bool),
+	}
+	k.accounts[-1] = r.Budget.NewAccount("leaderless partitions", part(r.Settings.LeaderPercent))
+	return k
 }
 
 func (r *Router) sorted() []*Topic {
@@ -105,24 +106,21 @@ func (k *keeper) Receive(c actor.Context) {
 	case *messages.RoutesChanged:
 		k.brokers = m.Brokers
 		for i := range m.View.Topics {
-			k.update(c, &m.View.Topics[i], now)
+			k.update(c, answer{&m.View.Topics[i], m.View.AnsweredBy, len(m.View.Brokers)}, now)
 		}
 	case *messages.LeaderHinted:
 		k.hint(m)
 	case *messages.RefreshFailed:
 		k.lastFail.Store(&m.Err)
-	case *parkedFirst:
+	case *topicWanted:
 		k.parkedIn[m.topic] = true
 		c.Send(k.Root, &messages.TrackTopic{Name: m.topic.name}) // it may have been forgotten while idle
-		if m.topic.routes.Load() != nil {
-			// A partition beyond the known ones: one refresh decides.
-			c.Send(k.Root, &messages.RefreshMetadata{Reason: "a record names an unknown partition"})
+		if m.topic.known() != nil {
+			k.refreshForPartition(c)
 		}
 		k.wakeAt(now.Add(parkedSweep))
 	case *bufferHasRoom:
-		for _, t := range k.parkedTopics() {
-			k.drainPending(t)
-		}
+		k.drainPending(c, m.topic)
 	case *idleDue:
 		k.retireIdle(c)
 		k.idle.Reset(now.Add(k.Settings.MetadataIdle / idleChecks))
@@ -138,7 +136,7 @@ func (k *keeper) Receive(c actor.Context) {
 		k.pressed(now)
 	case *timerFired:
 		k.timing = seams.Never
-		k.sweep(now)
+		k.sweep(c, now)
 	case *actor.Stopping:
 		k.stopping = true
 		k.timer.Stop()
@@ -178,12 +176,16 @@ func (k *keeper) pressed(now seams.Instant) {
 	}
 	k.urgedAt = now
 	k.urge()
+	if k.Budget.Pressed() {
+		// Again while somebody waits: who had room already may open another batch.
+		k.wakeAt(now.Add(parkedSweep))
+	}
 }
 
-func (k *keeper) sweep(now seams.Instant) {
+func (k *keeper) sweep(c actor.Context, now seams.Instant) {
 	k.pressed(now)
 	for _, t := range k.parkedTopics() {
-		k.drainPending(t)
+		k.drainPending(c, t)
 		why := fmt.Errorf("%w %q after %v", messages.ErrUnknownTopic, t.name, k.Settings.MaxTopicWait)
 		if p := k.lastFail.Load(); p != nil {
 			why = fmt.Errorf("%w: %w", why, *p)
@@ -201,80 +203,134 @@ func (k *keeper) sweep(now seams.Instant) {
 	}
 }
 
-func (k *keeper) drainPending(t *Topic) {
+func (k *keeper) drainPending(c actor.Context, t *Topic) {
 	t.mu.Lock()
 	pending := t.pending
 	t.mu.Unlock()
 	if pending != nil {
-		t.drain(pending)
+		k.drain(c, t, pending)
 	}
 }
 
+// drain opens a topic, or goes on when there is room for what is parked. With
+// nothing parked it only publishes the routes.
+func (k *keeper) drain(c actor.Context, t *Topic, rt *routes) {
+	done, full := t.drain(rt)
+	if done {
+		return
+	}
+	k.parkedIn[t] = true
+	if full != nil {
+		self, system := c.Self(), c.ActorSystem()
+		k.Budget.NotifyRoom(full.account, full.bytes, func() { system.Root.Send(self, &bufferHasRoom{t}) })
+	} else if t.ask() {
+		k.refreshForPartition(c) // it was parked while nobody could see that it lies beyond
+	}
+	k.wakeAt(k.Settings.Clock.Now().Add(parkedSweep))
+}
+
+// refreshForPartition asks for the one refresh that decides about a partition
+// beyond the known ones.
+func (k *keeper) refreshForPartition(c actor.Context) {
+	c.Send(k.Root, &messages.RefreshMetadata{Reason: "a record names an unknown partition"})
+}
+
 // update brings a topic's routes in line with what metadata found.
-func (k *keeper) update(c actor.Context, info *messages.TopicInfo, now seams.Instant) {
+func (k *keeper) update(c actor.Context, info answer, now seams.Instant) {
 	t := (*k.table.Load())[info.Name]
 	if t == nil {
 		return
 	}
 	old := t.known()
 	if info.Err != nil {
-		k.topicFailed(t, old, info)
+		k.topicFailed(t, old, info.TopicInfo)
 		return
 	}
-	t.err.Store(nil)
 	if len(info.Partitions) == 0 {
 		return
 	}
 	after := messages.NoIdentity
-	if old != nil && len(old.boxes) > 0 && old.boxes[0].(messages.Taker).TopicID() != info.ID {
+	if old != nil && old.live[0].(messages.Taker).TopicID() != info.ID {
 		k.Settings.Log.Warn().Str("topic", t.name).Msg("the topic was deleted and created again")
 		after = k.evacuate(t, old, now)
-		k.forgetHints(t.name) // epochs begin anew
+		delete(k.hinted, t.name) // epochs begin anew
+		delete(k.absent, t.name)
 		old = nil
 	}
-	rt := &routes{}
-	partitions := int(info.Partitions[len(info.Partitions)-1].ID) + 1
-	if old != nil && len(old.boxes) > partitions {
-		partitions = len(old.boxes) // Kafka never removes a partition
-	}
-	rt.infos = make([]partitioners.Partition, partitions)
-	rt.boxes = make([]messages.Appender, partitions)
-	for i := range rt.infos {
-		rt.infos[i] = partitioners.Partition{ID: int32(i), Leader: -1}
-	}
-	epochs := make([]int32, partitions)
-	for _, p := range info.Partitions {
-		rt.infos[p.ID] = p.Partition
-		epochs[p.ID] = p.LeaderEpoch
-	}
 	if old == nil {
-		k.spawned[t.name]++
+		old = &routes{}
 	}
+	exist := make([]bool, len(old.boxes))
+	for i, box := range old.boxes {
+		exist[i] = box != nil
+	}
+	if k.absent[t.name] == nil {
+		k.absent[t.name] = make(absences)
+	}
+	s, err := k.absent[t.name].shapeOf(info, exist, k.Settings.MaxTopicPartitions)
+	if err != nil {
+		k.doubt(t, err, len(old.live) == 0)
+		return
+	}
+	delete(k.doubted, t)
+	t.err.Store(nil)
+	rt := k.route(c, t, old, &s, info.ID, after)
+	t.mu.Lock()
+	t.refreshes++
+	t.asked = false
+	t.mu.Unlock()
+	k.drain(c, t, rt)
+	for _, id := range s.gone {
+		delete(k.hinted[t.name], id)
+		k.Settings.Log.Warn().Str("topic", t.name).Int32("partition", id).Msg("the partition is gone; its records fail")
+		k.end(old.boxes[id], fmt.Errorf("%w: topic %s has no partition %d any more", messages.ErrUnknownPartition, t.name, id))
+	}
+}
+
+// doubt is what becomes of an answer that cannot be true: a topic that is known
+// stays as it is, and the records of another fail.
+func (k *keeper) doubt(t *Topic, err error, unknown bool) {
+	if !k.doubted[t] {
+		k.doubted[t] = true
+		k.Settings.Log.Error().Err(err).Bool("known", !unknown).Msg("an answer about a topic is not believed")
+	}
+	if unknown {
+		t.err.Store(&err)
+		t.refuseParked(err)
+	}
+}
+
+// route makes the table of a topic, starting accumulators for new partitions and
+// telling each who leads it.
+func (k *keeper) route(c actor.Context, t *Topic, old *routes, s *shape, id [16]byte, after messages.Identity) *routes {
+	if len(old.live) == 0 || len(s.gone) > 0 {
+		k.spawned[t.name]++ // a partition that comes back gets another name, too
+	}
+	rt := &routes{infos: s.infos, boxes: make([]messages.Appender, len(s.infos)), epochs: make([]int32, len(s.infos))}
 	for i := range rt.boxes {
-		if old != nil && i < len(old.boxes) {
-			rt.boxes[i] = old.boxes[i]
-		} else {
-			rt.boxes[i] = k.spawn(c, t, info.ID, int32(i), after)
+		if !s.exists(i) {
+			rt.infos[i] = partitioners.Partition{ID: int32(i), Leader: -1}
+			continue
 		}
-		rt.infos[i].Leader = k.assign(t.name, rt.boxes[i], int32(i), rt.infos[i].Leader, epochs[i])
+		var box messages.Appender
+		if i < len(old.boxes) {
+			box = old.boxes[i]
+		}
+		if box == nil {
+			box = k.spawn(c, t, id, int32(i), after)
+		}
+		if s.missing[i] {
+			rt.infos[i], rt.epochs[i] = old.infos[i], old.epochs[i]
+		} else {
+			rt.infos[i].Leader, rt.epochs[i] = k.assign(t.name, box, int32(i), rt.infos[i].Leader, s.epochs[i])
+		}
+		rt.boxes[i] = box
+		rt.live = append(rt.live, box)
 		if rt.infos[i].Leader >= 0 {
 			rt.available = append(rt.available, int32(i))
 		}
 	}
-	t.mu.Lock()
-	parked := len(t.parked)
-	t.tries++
-	t.mu.Unlock()
-	if parked == 0 && old != nil {
-		t.routes.Store(rt)
-		return
-	}
-	if !t.drain(rt) {
-		k.parkedIn[t] = true
-		self, system := c.Self(), c.ActorSystem()
-		k.Budget.NotifyRoom(func() { system.Root.Send(self, &bufferHasRoom{}) })
-		k.wakeAt(now.Add(parkedSweep))
-	}
+	return rt
 }
 
 func (k *keeper) topicFailed(t *Topic, old *routes, info *messages.TopicInfo) {
@@ -286,11 +342,13 @@ func (k *keeper) topicFailed(t *Topic, old *routes, info *messages.TopicInfo) {
 	case info.Gone && old != nil:
 		k.Settings.Log.Warn().Str("topic", t.name).Msg("the topic is gone; its records fail")
 		t.forget()
-		k.forgetHints(t.name)
+		delete(k.hinted, t.name)
+		delete(k.absent, t.name)
 		k.retire(old, fmt.Errorf("%w: topic %s was deleted", messages.ErrUnknownPartition, t.name))
 	default:
 		err := info.Err
 		k.lastFail.Store(&err)
+		t.err.Store(nil) // what was certain is so no more
 	}
 }
 
@@ -305,7 +363,7 @@ func (k *keeper) evacuate(t *Topic, old *routes, now seams.Instant) messages.Ide
 	t.pending = nil
 	newest := messages.NoIdentity
 	var rescued []parked
-	for _, box := range old.boxes {
+	for _, box := range old.live {
 		stranded, identity := box.Evacuate(cause)
 		if identity.Newer(newest) {
 			newest = identity
@@ -314,7 +372,7 @@ func (k *keeper) evacuate(t *Topic, old *routes, now seams.Instant) messages.Ide
 			r := &stranded.Records[i]
 			r.Record.Topic = t.name
 			rescued = append(rescued, parked{
-				record: r.Record, callback: r.Callback, ctx: r.Context, at: now,
+				record: r.Record, callback: r.Callback, ctx: r.Context, at: now, admitted: r.Admitted,
 				bytes:   protocol.RecordUpperBound(len(r.Record.Key), len(r.Record.Value), r.Record.Headers),
 				options: Options{Acks: r.Acks, Codec: r.Codec, TimeoutMs: r.TimeoutMs},
 			})
@@ -333,10 +391,14 @@ func (k *keeper) evacuate(t *Topic, old *routes, now seams.Instant) messages.Ide
 
 // retire ends the accumulators of a topic that is no more.
 func (k *keeper) retire(old *routes, cause error) {
-	for _, box := range old.boxes {
-		box.FailAll(cause)
-		k.system.Root.Poison(box.PID())
+	for _, box := range old.live {
+		k.end(box, cause)
 	}
+}
+
+func (k *keeper) end(box messages.Appender, cause error) {
+	box.FailAll(cause)
+	k.system.Root.Poison(box.PID())
 }
 
 // retireTopic closes all partitions of a topic, or none. Callers who find one
@@ -344,15 +406,16 @@ func (k *keeper) retire(old *routes, cause error) {
 func (k *keeper) retireTopic(t *Topic, rt *routes) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for i, box := range rt.boxes {
+	for i, box := range rt.live {
 		if !box.Retire(k.Settings.MetadataIdle) {
-			for _, retired := range rt.boxes[:i] {
+			for _, retired := range rt.live[:i] {
 				retired.Reopen()
 			}
 			return false
 		}
 	}
 	t.routes.Store(nil)
+	t.asked = false
 	return true
 }
 
@@ -368,9 +431,11 @@ func (k *keeper) retireIdle(c actor.Context) {
 		if !k.retireTopic(t, rt) {
 			continue
 		}
-		for _, box := range rt.boxes {
+		for _, box := range rt.live {
 			k.system.Root.Poison(box.PID())
 		}
+		delete(k.absent, t.name)
+		t.rouse()
 		c.Send(k.Root, &messages.ForgetTopic{Name: t.name})
 	}
 }
@@ -383,28 +448,53 @@ func (k *keeper) spawn(c actor.Context, t *Topic, id [16]byte, partition int32, 
 	return box
 }
 
-// assign tells a partition who leads it as metadata has it, unless a broker has
-// named a newer leader (KIP-951). It returns the leader.
-func (k *keeper) assign(topic string, box messages.Appender, partition, leader, epoch int32) int32 {
-	if h, ok := k.believed(topic, partition, epoch); ok {
-		leader, epoch = h.ID, h.LeaderEpoch
+// assign tells a partition who leads it, as metadata has it, unless it was told
+// of a newer leader already (KIP-951). It returns leader and epoch.
+func (k *keeper) assign(topic string, box messages.Appender, partition, leader, epoch int32) (int32, int32) {
+	if h := k.hinted[topic][partition]; h != nil {
+		if h.isNewerThan(epoch) {
+			leader, epoch = h.leader, h.epoch
+		} else {
+			delete(k.hinted[topic], partition)
+		}
 	}
-	return k.lead(box, leader, epoch)
+	return k.tell(box, leader, epoch), epoch
 }
 
-// lead tells a partition who leads it, and charges it to that leader. It returns
-// the leader, −1 when that is nobody who is known.
-func (k *keeper) lead(box messages.Appender, leader, epoch int32) int32 {
+func (k *keeper) tell(box messages.Appender, leader, epoch int32) int32 {
 	l := messages.AssignLeader{ID: leader, LeaderEpoch: epoch, Broker: k.brokers[leader]}
 	if l.Broker == nil {
 		l.ID, leader = -1, -1
 	}
 	account := k.accounts[leader]
 	if account == nil {
-		account = k.Budget.NewAccount(fmt.Sprintf("leader %d", leader), leaderPart)
+		account = k.Budget.NewAccount(fmt.Sprintf("leader %d", leader), part(k.Settings.LeaderPercent))
 		k.accounts[leader] = account
 	}
 	box.SetAccount(account)
 	box.Tell(&l)
 	return leader
+}
+
+// hint takes in a leader that a broker named with its error.
+func (k *keeper) hint(m *messages.LeaderHinted) {
+	t := (*k.table.Load())[m.Topic]
+	if t == nil || k.brokers[m.LeaderID] == nil {
+		return
+	}
+	rt := t.routes.Load()
+	if rt == nil || m.Partition < 0 || !rt.has(m.Partition) {
+		return
+	}
+	if m.LeaderEpoch <= rt.epochs[m.Partition] {
+		return
+	}
+	if h := k.hinted[m.Topic][m.Partition]; h != nil && h.epoch >= m.LeaderEpoch {
+		return
+	}
+	if k.hinted[m.Topic] == nil {
+		k.hinted[m.Topic] = make(map[int32]*leaderHint)
+	}
+	k.hinted[m.Topic][m.Partition] = &leaderHint{leader: m.LeaderID, epoch: m.LeaderEpoch}
+	k.tell(rt.boxes[m.Partition], m.LeaderID, m.LeaderEpoch)
 }

@@ -29,10 +29,12 @@ func TestFlushWaitsForRecordsThatLeaveTheParking(t *testing.T) {
 	for name, end := range map[string]func(*Topic){
 		"refused": func(topic *Topic) { topic.refuseParked(errors.New("no")) },
 		"expired": func(topic *Topic) { topic.expireParked(10, 10, errors.New("late")) },
-		"drained": func(topic *Topic) { topic.tries = 1; topic.drain(topic.pending) }, // beyond the known partitions
+		"drained": func(topic *Topic) { topic.drain(topic.pending) }, // beyond the known partitions, and refreshed since
 	} {
 		t.Run(name, func(t *testing.T) {
-			topic := newTopic(t, &fakeBox{})
+			w := newWorld(t)
+			topic := w.topic("t")
+			w.found(topicOf("t", 0))
 			executor := &later{}
 			topic.router.Settings.Executor = executor
 			topic.pending = topic.routes.Swap(nil)

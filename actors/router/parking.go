@@ -11,27 +11,33 @@ import (
 	"github.com/troupe-kafka/troupe/seams"
 )
 
-// parkedPart is the part of the budget that records of unknown topics may hold.
-const parkedPart = 0.1
-
-var errBeyond = errors.New("partition beyond the known ones")
-
-func isFull(err error) bool { return errors.Is(err, memory.ErrFull) }
+var (
+	errBeyond = errors.New("partition beyond the known ones")
+	// errKnown sends a caller who came to park a record the direct way.
+	errKnown = errors.New("the partition is known by now")
+)
 
 // parking holds the records of a topic whose partitions are not known, or that
 // name a partition beyond the known ones. While it holds any, later records of
 // the topic queue up behind them: order survives the discovery of a topic.
 type parking struct {
+	share *memory.Account // what its chunks are charged to
+
 	mu      sync.Mutex
 	parked  []parked
 	chunks  []*memory.Chunk
 	flushes []*messages.FlushWaiter
 	pending *routes // known, but not drained into yet
-	tries   int     // refreshes that did not show it
 	// leaving is how many records are parked no more and have not been answered
 	// yet; a Flush that comes now waits for their callbacks, too.
 	leaving int
 	late    []*messages.FlushWaiter
+	// refreshes counts answers that described the topic: a record that names an
+	// unknown partition waits for one.
+	refreshes uint64
+	// asked says that the keeper has been told that somebody wants the topic, and
+	// has not answered since.
+	asked bool
 }
 
 // parked is a copy of a record, in a chunk of the parking's own.
@@ -41,62 +47,10 @@ type parked struct {
 	ctx      context.Context
 	options  Options
 	bytes    int
-	at       seams.Instant
-}
-
-// parkRecord copies the record and queues it. The caller may have to wait for
-// room like everybody else.
-func (t *Topic) parkRecord(ctx context.Context, a *messages.Admission) error {
-	r := t.router
-	need := len(a.Record.Key) + len(a.Record.Value)
-	for _, h := range a.Record.Headers {
-		need += len(h.Key) + len(h.Value) + headerOverhead
-	}
-	need += parkedOverhead
-	var chunk *memory.Chunk
-	defer func() {
-		if chunk != nil {
-			r.Budget.Release(chunk)
-		}
-	}()
-	for {
-		t.mu.Lock()
-		if rt := t.routes.Load(); rt != nil {
-			// Known since the caller looked. What is still parked then names
-			// partitions beyond the known ones.
-			if id, set := a.Record.Partition.Get(); !set || int(id) < len(rt.boxes) {
-				t.mu.Unlock()
-				return t.admit(ctx, a)
-			}
-		}
-		if err := r.Refused(); err != nil {
-			t.mu.Unlock()
-			return err
-		}
-		if p := t.err.Load(); p != nil {
-			// Under the lock: whoever stores it answers what is parked by then.
-			t.mu.Unlock()
-			return &messages.DeliveryError{Topic: t.name, Partition: -1, Broker: -1, Cause: *p}
-		}
-		if chunk != nil {
-			t.chunks = append(t.chunks, chunk)
-			chunk = nil
-		}
-		if n := len(t.chunks); n > 0 && cap(t.chunks[n-1].Bytes)-len(t.chunks[n-1].Bytes) >= need {
-			first := len(t.parked) == 0
-			t.add(t.chunks[n-1], a, need, r.Settings.Clock.Now())
-			t.mu.Unlock()
-			if first {
-				r.tellActor(&parkedFirst{t})
-			}
-			return nil
-		}
-		t.mu.Unlock()
-		var err error
-		if chunk, err = t.room(ctx, r.park, need, a); err != nil {
-			return err
-		}
-	}
+	at       seams.Instant // when the wait for the topic began
+	admitted seams.Instant // when the record's delivery timeout began
+	seen     uint64        // refreshes when it came
+	call     uint64        // records of one Send have the same number, which is not 0
 }
 
 // What a parked record costs besides its bytes.
@@ -105,7 +59,170 @@ const (
 	headerOverhead = 48
 )
 
-func (p *parking) add(chunk *memory.Chunk, a *messages.Admission, need int, now seams.Instant) {
+// parkedBytes is the room that a record takes while it is parked.
+func parkedBytes(r *messages.Record) int {
+	n := len(r.Key) + len(r.Value) + parkedOverhead
+	for _, h := range r.Headers {
+		n += len(h.Key) + len(h.Value) + headerOverhead
+	}
+	return n
+}
+
+// park copies records and queues them, side by side as far as there is room. It
+// returns how many it took, and why not all: errKnown if the rest can go the
+// direct way. Callers may have to wait for room like everybody else, but not for
+// longer than their topic is unknown.
+func (t *Topic) park(ctx context.Context, list []messages.Admission, call uint64) (int, error) {
+	r := t.router
+	var spare []*memory.Chunk
+	defer func() { r.Budget.Release(spare...) }()
+	var since uint64 // refreshes at the first look
+	total, looked, partly := 0, false, false
+	for {
+		t.mu.Lock()
+		if !looked {
+			since, looked = t.refreshes, true
+		}
+		turn, first := t.share.Turn(), len(t.parked) == 0
+		took := 0
+		err := t.parkable(&list[0], since)
+		if err == nil && (partly || t.holdsAll(list, spare)) {
+			now := r.Settings.Clock.Now()
+			for err == nil && took < len(list) && t.add(&spare, &list[took], now, call) {
+				if took++; took < len(list) {
+					err = t.parkable(&list[took], since)
+				}
+			}
+		}
+		if took > 0 && first {
+			t.asked = true
+		}
+		t.mu.Unlock()
+		if took > 0 {
+			if partly = false; first {
+				r.tellActor(&topicWanted{t})
+			}
+		}
+		total, list = total+took, list[took:]
+		if err != nil || len(list) == 0 {
+			return total, err
+		}
+		var chunk *memory.Chunk
+		chunk, partly, err = t.parkingRoom(ctx, list, turn, len(spare) > 0 && !partly)
+		if err != nil {
+			return total, err
+		}
+		if chunk != nil {
+			spare = append(spare, chunk)
+		}
+	}
+}
+
+// parkable says why a record must not be parked now. The caller holds the lock.
+func (t *Topic) parkable(a *messages.Admission, since uint64) error {
+	if rt := t.routes.Load(); rt != nil {
+		// Known since the caller looked. What is still parked then names
+		// partitions beyond the known ones.
+		id, set := a.Record.Partition.Get()
+		if !set || rt.has(id) {
+			return errKnown
+		}
+		if t.refreshes != since {
+			return t.beyond(rt, id)
+		}
+	}
+	if err := t.router.Refused(); err != nil {
+		return err
+	}
+	if p := t.err.Load(); p != nil {
+		// Under the lock: whoever stores it answers what is parked by then.
+		return &messages.DeliveryError{Topic: t.name, Partition: -1, Broker: -1, Cause: *p}
+	}
+	return nil
+}
+
+func (t *Topic) beyond(rt *routes, id int32) error {
+	return fmt.Errorf("%w: topic %s has partitions 0 to %d, the record names %d", messages.ErrUnknownPartition, t.name, len(rt.boxes)-1, id)
+}
+
+// holdsAll reports whether the last chunk and the spare ones have room for all
+// records.
+func (p *parking) holdsAll(list []messages.Admission, spare []*memory.Chunk) bool {
+	room := 0
+	if n := len(p.chunks); n > 0 {
+		room = cap(p.chunks[n-1].Bytes) - len(p.chunks[n-1].Bytes)
+	}
+	for i := range list {
+		need := parkedBytes(list[i].Record)
+		for room < need {
+			if len(spare) == 0 {
+				return false
+			}
+			room, spare = cap(spare[0].Bytes), spare[1:]
+		}
+		room -= need
+	}
+	return true
+}
+
+// parkingRoom takes a chunk for the first records of list. It reports true when
+// the caller should park what it can before it waits, and returns nothing when
+// the topic has changed and the caller must look again.
+func (t *Topic) parkingRoom(ctx context.Context, list []messages.Admission, turn uint64, mayPark bool) (*memory.Chunk, bool, error) {
+	b := t.router.Budget
+	need, all := parkedBytes(list[0].Record), 0
+	for i := range list {
+		if all += parkedBytes(list[i].Record); all >= memory.ChunkBytes {
+			break
+		}
+	}
+	for _, n := range []int{max(need, min(all, memory.ChunkBytes)), need} {
+		if chunk := b.AcquireNow(t.share, n); chunk != nil {
+			return chunk, false, nil
+		}
+	}
+	if mayPark {
+		return nil, true, nil
+	}
+	// It may have been forgotten while idle. Asked before the wait: only an answer
+	// ends it.
+	if t.ask() {
+		t.router.tellActor(&topicWanted{t})
+	}
+	if !list[0].Wait {
+		chunk, err := b.TryAcquire(t.share, need)
+		return chunk, chunk != nil, t.bufferError(err, t.share, need)
+	}
+	chunk, err := t.waitForRoom(ctx, t.share, need, &list[0], func(bound context.Context) (*memory.Chunk, error) {
+		return b.AcquireInTurn(bound, t.share, need, turn)
+	})
+	if errors.Is(err, memory.ErrRoused) {
+		return nil, false, nil
+	}
+	return chunk, chunk != nil, err
+}
+
+// ask reports whether nobody has asked since the last answer, and notes that
+// somebody does now.
+func (t *Topic) ask() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	asked := t.asked
+	t.asked = true
+	return !asked
+}
+
+// add copies a record into the last chunk, or into a spare one. It reports false
+// when neither has room.
+func (p *parking) add(spare *[]*memory.Chunk, a *messages.Admission, now seams.Instant, call uint64) bool {
+	need := parkedBytes(a.Record)
+	for n := len(p.chunks); n == 0 || cap(p.chunks[n-1].Bytes)-len(p.chunks[n-1].Bytes) < need; n = len(p.chunks) {
+		if len(*spare) == 0 {
+			return false
+		}
+		p.chunks, *spare = append(p.chunks, (*spare)[0]), (*spare)[1:]
+	}
+	chunk := p.chunks[len(p.chunks)-1]
 	copyOf := func(b []byte) []byte {
 		if b == nil {
 			return nil
@@ -126,13 +243,11 @@ func (p *parking) add(chunk *memory.Chunk, a *messages.Admission, need int, now 
 	}
 	// The rest of need stands for the entry and its headers.
 	chunk.Bytes = chunk.Bytes[:min(cap(chunk.Bytes), start+need)]
-	if len(p.parked) == 0 {
-		p.tries = 0
-	}
 	p.parked = append(p.parked, parked{
-		record: record, callback: a.Callback, ctx: a.Context, bytes: a.Bytes, at: now,
+		record: record, callback: a.Callback, ctx: a.Context, bytes: a.Bytes, at: now, admitted: now, seen: p.refreshes, call: call,
 		options: Options{Acks: a.Acks, Codec: a.Codec, Urgent: a.Urgent, TimeoutMs: a.TimeoutMs},
 	})
+	return true
 }
 
 // refusedRecord is a parked record that will not reach a partition.
@@ -152,14 +267,10 @@ func (t *Topic) answerOne(f refusedRecord) {
 			t.router.Settings.Log.Error().Str("topic", t.name).Interface("panic", reason).Msg("a delivery callback panicked")
 		}
 	}()
-	id, set := f.record.Partition.Get()
-	if !set {
-		id = -1
-	}
-	f.callback(messages.Delivery{
-		Topic: t.name, Partition: id, Offset: -1, LogAppendTimeMs: -1, LogStartOffset: -1, Status: messages.NotPersisted,
-		Err: &messages.DeliveryError{Topic: t.name, Partition: id, Broker: -1, Cause: f.cause}, Opaque: f.record.Opaque, Tag: f.record.Tag,
-	})
+	d := refusal(&f.record, nil)
+	d.Topic = t.name
+	d.Err = &messages.DeliveryError{Topic: t.name, Partition: d.Partition, Broker: -1, Cause: f.cause}
+	f.callback(d)
 }
 
 // refuseParked answers every parked record with cause.
@@ -172,6 +283,7 @@ func (t *Topic) refuseParked(cause error) {
 	chunks, flushes := t.endLocked(t.pending)
 	t.leaving += len(refused)
 	t.mu.Unlock()
+	t.rouse()
 	t.finishParked(refused, chunks, flushes)
 }
 
@@ -190,9 +302,13 @@ func (t *Topic) known() *routes {
 func (t *Topic) forget() {
 	t.mu.Lock()
 	t.routes.Store(nil)
-	t.pending = nil
+	t.pending, t.asked = nil, false
 	t.mu.Unlock()
+	t.rouse()
 }
+
+// rouse makes callers who wait for parking room look at the topic again.
+func (t *Topic) rouse() { t.router.Budget.Rouse(t.share) }
 
 // endLocked empties the parking and opens the topic to the caller's path, with
 // rt as its routes unless that is nil. What waited for parked records waits for
@@ -203,7 +319,7 @@ func (t *Topic) endLocked(rt *routes) ([]*memory.Chunk, []*messages.FlushWaiter)
 	if rt != nil {
 		t.routes.Store(rt)
 		for _, w := range flushes {
-			for _, box := range rt.boxes {
+			for _, box := range rt.live {
 				box.Flush(w)
 			}
 		}
@@ -234,83 +350,6 @@ func (t *Topic) finishParked(refused []refusedRecord, chunks []*memory.Chunk, fl
 	})
 }
 
-// drain moves parked records into their partitions, in order, and then opens the
-// topic to the caller's path. It reports false when the budget has no room: the
-// rest stays parked, and so does whatever comes behind it.
-func (t *Topic) drain(rt *routes) bool {
-	t.mu.Lock()
-	var refused []refusedRecord
-	kept := t.parked[:0]
-	full := false
-	for i, p := range t.parked {
-		cause := t.placeParked(rt, &p)
-		if full = isFull(cause); full {
-			kept = append(kept, t.parked[i:]...)
-			break
-		}
-		switch {
-		case cause == nil:
-		case !errors.Is(cause, errBeyond):
-			refused = append(refused, refusedRecord{p, cause})
-		case t.tries == 0:
-			// One refresh first. Those behind it go to partitions that exist, and
-			// need not wait.
-			kept = append(kept, p)
-		default:
-			id, _ := p.record.Partition.Get()
-			refused = append(refused, refusedRecord{p, fmt.Errorf("%w: topic %s has partitions 0 to %d, the record names %d", messages.ErrUnknownPartition, t.name, len(rt.boxes)-1, id)})
-		}
-	}
-	if len(kept) > 0 {
-		clear(t.parked[len(kept):])
-		t.parked, t.pending = kept, rt
-		if !full {
-			t.routes.Store(rt)
-		}
-		t.leaving += len(refused)
-		t.mu.Unlock()
-		t.finishParked(refused, nil, nil)
-		return false
-	}
-	chunks, flushes := t.endLocked(rt)
-	t.leaving += len(refused)
-	t.mu.Unlock()
-	t.finishParked(refused, chunks, flushes)
-	return true
-}
-
-// placeParked appends one parked record.
-func (t *Topic) placeParked(rt *routes, p *parked) error {
-	if p.ctx != nil && p.ctx.Err() != nil {
-		return context.Cause(p.ctx)
-	}
-	partition, _, err := t.choose(rt, &p.record)
-	if err != nil {
-		return err
-	}
-	a := &messages.Admission{
-		Record: &p.record, Callback: p.callback, Context: p.ctx, Acks: p.options.Acks, Codec: p.options.Codec,
-		Bytes: p.bytes, Urgent: p.options.Urgent, TimeoutMs: p.options.TimeoutMs,
-	}
-	defer func() {
-		if a.Chunk != nil {
-			t.router.Budget.Release(a.Chunk)
-		}
-	}()
-	box := rt.boxes[partition]
-	for {
-		switch box.Append(a) {
-		case messages.Appended:
-			return nil
-		case messages.AppendClosed:
-			return messages.ErrClosed
-		}
-		if a.Chunk, err = t.router.Budget.TryAcquireAdmitted(box.Account(), box.NeedBytes(a.Bytes)); err != nil {
-			return err
-		}
-	}
-}
-
 // expireParked answers the records whose time is over.
 func (t *Topic) expireParked(now seams.Instant, wait seams.Instant, why error) {
 	t.mu.Lock()
@@ -330,10 +369,14 @@ func (t *Topic) expireParked(now seams.Instant, wait seams.Instant, why error) {
 	t.parked = kept
 	var chunks []*memory.Chunk
 	var flushes []*messages.FlushWaiter
+	opens := len(kept) == 0 && t.pending != nil
 	if len(kept) == 0 {
 		chunks, flushes = t.endLocked(t.pending)
 	}
 	t.leaving += len(refused)
 	t.mu.Unlock()
+	if opens {
+		t.rouse()
+	}
 	t.finishParked(refused, chunks, flushes)
 }

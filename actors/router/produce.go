@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"sync"
@@ -40,10 +41,13 @@ type Router struct {
 	table   atomic.Pointer[map[string]*Topic]
 	refused atomic.Pointer[error] // why nothing is admitted any more
 	park    *memory.Account
-	process process
+	process *Process      // apart: the tombstone must not keep the rest alive
+	calls   atomic.Uint64 // of SendAll
 
 	mu       sync.Mutex // guards writes to table
 	lastFail atomic.Pointer[error]
+
+	writable writable
 }
 
 // Topic is one topic's routes. It is a handle: holding it saves the lookup.
@@ -61,22 +65,38 @@ func (t *Topic) Name() string { return t.name }
 
 // routes is what the caller's path needs of one topic. It is immutable.
 type routes struct {
-	boxes     []messages.Appender // index = partition id
+	boxes     []messages.Appender // index = partition id; nil where the topic has none
 	infos     []partitioners.Partition
+	live      []messages.Appender // the boxes there are, in order
 	available []int32
+	epochs    []int32 // of the leaders
 }
+
+func (rt *routes) check(id int32) error {
+	if rt.has(id) {
+		return nil
+	}
+	return errBeyond
+}
+
+// has reports whether the topic has the partition, which is not negative.
+func (rt *routes) has(id int32) bool { return int(id) < len(rt.boxes) && rt.boxes[id] != nil }
 
 // New returns a router without topics.
 func New(c Config, system *actor.ActorSystem) *Router {
-	r := &Router{Config: c, system: system, park: c.Budget.NewAccount("parked records", parkedPart)}
+	r := &Router{Config: c, system: system, park: c.Budget.NewCommonAccount("parked records", part(c.Settings.ParkedPercent), part(c.Settings.LeaderPercent))}
 	empty := make(map[string]*Topic)
 	r.table.Store(&empty)
-	r.process.router = r
+	r.process = &Process{system: system}
+	r.process.router.Store(r)
 	c.Budget.PaceBytes = r.Settings.PaceBytes
 	c.Budget.OnPaced = func() { r.tellActor(&bufferPaced{}) }
 	c.Budget.OnPressure = func() { r.tellActor(&bufferPressed{}) }
 	return r
 }
+
+// part is a percentage as a part of one.
+func part(percent int) float64 { return float64(percent) / 100 }
 
 // Refuse ends admission: from now on every record is refused with err. The
 // first reason stays.
@@ -116,6 +136,7 @@ func (r *Router) addTopic(name string) (*Topic, error) {
 		return t, nil
 	}
 	t := &Topic{name: name, router: r}
+	t.share = r.Budget.NewShare(r.park, "parked records of topic "+name, part(r.Settings.ParkedTopicPercent))
 	t.sticky.random.Store(r.Settings.Randomness.For(r.Settings.Name + "/router/" + name).Uint64())
 	grown := make(map[string]*Topic, len(old)+1)
 	for k, v := range old {
@@ -225,17 +246,23 @@ func (r *Router) check(record *messages.Record) (int, error) {
 func (t *Topic) admit(ctx context.Context, a *messages.Admission) error {
 	for {
 		rt := t.routes.Load()
-		if rt == nil {
-			return t.parkRecord(ctx, a)
+		partition, shard, err := int32(0), (*stickyShard)(nil), errBeyond
+		if rt != nil {
+			partition, shard, err = t.choose(rt, a.Record)
 		}
-		partition, sticky, err := t.choose(rt, a.Record)
-		if err != nil {
-			if err == errBeyond {
-				return t.parkRecord(ctx, a)
+		if err == errBeyond {
+			if rt != nil {
+				a.Record.Partition = messages.AtPartition(partition) // chosen once
+			}
+			if _, err = t.park(ctx, []messages.Admission{*a}, 0); err == errKnown {
+				continue
 			}
 			return err
 		}
-		done, err := t.post(ctx, rt, partition, sticky, a)
+		if err != nil {
+			return err
+		}
+		done, err := t.post(ctx, rt, partition, shard, a)
 		if done || err != nil {
 			return err
 		}
@@ -296,55 +323,71 @@ func (t *Topic) acquire(ctx context.Context, box messages.Appender, a *messages.
 	return err
 }
 
-// room takes a chunk from the budget, waiting if the call may. Only a call that
-// has to wait pays for the bound on its wait; the record keeps its own context.
+// room takes a chunk from the budget, waiting if the call may.
 func (t *Topic) room(ctx context.Context, account *memory.Account, bytes int, a *messages.Admission) (*memory.Chunk, error) {
 	b := t.router.Budget
 	if !a.Wait {
 		chunk, err := b.TryAcquire(account, bytes)
-		return chunk, t.bufferError(err)
+		return chunk, t.bufferError(err, account, bytes)
 	}
 	if chunk := b.AcquireNow(account, bytes); chunk != nil {
 		return chunk, nil
 	}
+	return t.waitForRoom(ctx, account, bytes, a, func(bound context.Context) (*memory.Chunk, error) {
+		return b.Acquire(bound, account, bytes)
+	})
+}
+
+// waitForRoom waits for a chunk, up to the bound of the call. Only a call that
+// has to wait pays for the bound; the record keeps its own context.
+func (t *Topic) waitForRoom(ctx context.Context, account *memory.Account, bytes int, a *messages.Admission, acquire func(context.Context) (*memory.Chunk, error)) (*memory.Chunk, error) {
 	bound := ctx
 	if _, has := ctx.Deadline(); !has && a.MaxBlock > 0 {
 		var cancel context.CancelFunc
 		bound, cancel = t.router.Settings.Clock.WithTimeout(ctx, a.MaxBlock)
 		defer cancel()
 	}
-	chunk, err := b.Acquire(bound, account, bytes)
+	chunk, err := acquire(bound)
 	if err != nil && bound.Err() != nil && ctx.Err() == nil {
 		return nil, fmt.Errorf("%w: topic %s: no room within %v (max.block.ms)", messages.ErrBufferFull, t.name, a.MaxBlock)
 	}
-	return chunk, t.bufferError(err)
+	return chunk, t.bufferError(err, account, bytes)
 }
 
-func (t *Topic) bufferError(err error) error {
+// fullError is ErrBufferFull, with whose room was lacking.
+type fullError struct {
+	error
+	account *memory.Account
+	bytes   int
+}
+
+// Unwrap implements errors.Unwrap.
+func (e *fullError) Unwrap() error { return e.error }
+
+func (t *Topic) bufferError(err error, account *memory.Account, bytes int) error {
 	if err == nil {
 		return nil
 	}
 	if refused := t.router.Refused(); refused != nil {
 		return refused
 	}
-	if isFull(err) {
-		return fmt.Errorf("%w: topic %s: %w", messages.ErrBufferFull, t.name, err)
+	if errors.Is(err, memory.ErrFull) {
+		return &fullError{fmt.Errorf("%w: topic %s: %w", messages.ErrBufferFull, t.name, err), account, bytes}
 	}
 	return err
 }
 
-// choose picks the partition of a record, once.
+// choose picks the partition of a record, once. With errBeyond it is one that
+// the topic does not have, as far as is known.
 func (t *Topic) choose(rt *routes, record *messages.Record) (int32, *stickyShard, error) {
 	if id, set := record.Partition.Get(); set {
-		if int(id) >= len(rt.boxes) {
-			return 0, nil, errBeyond
-		}
-		return id, nil, nil
+		return id, nil, rt.check(id)
 	}
 	r := t.router
 	if r.HashedByMurmur2 {
 		if record.Key != nil {
-			return (partitioners.Murmur2(record.Key) & math.MaxInt32) % int32(len(rt.boxes)), nil, nil
+			id := (partitioners.Murmur2(record.Key) & math.MaxInt32) % int32(len(rt.boxes))
+			return id, nil, rt.check(id)
 		}
 		id, shard := t.current(rt)
 		return id, shard, nil
@@ -378,6 +421,8 @@ func (t *Topic) chooseByUser(rt *routes, record *messages.Record) (id int32, sha
 		id, shard = t.current(rt)
 	case id < 0 || int(id) >= len(rt.boxes):
 		err = fmt.Errorf("%w: topic %s has partitions 0 to %d, the partitioner answered %d", messages.ErrInvalidPartitioner, t.name, len(rt.boxes)-1, id)
+	default:
+		err = rt.check(id)
 	}
 	return id, shard, err
 }

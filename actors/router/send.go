@@ -3,10 +3,39 @@ package router
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/troupe-kafka/troupe/memory"
 	"github.com/troupe-kafka/troupe/messages"
 )
+
+// unplaced stands for the partition of records whose topic, or partition, is not
+// known.
+const unplaced = -1
+
+// sendRounds is how often the records of one call look for their partitions
+// together; topics that change more often than that find them one by one.
+const sendRounds = 3
+
+// errMoved says that the partition was retired or its topic created again while
+// the call was under way: it is looked for anew.
+var errMoved = errors.New("the partition has another accumulator")
+
+// sending is one call of SendAll.
+type sending struct {
+	*Router
+	ctx, wait context.Context
+	callback  messages.Callback
+	options   Options
+	reject    func(*messages.Record, error)
+	number    uint64
+}
+
+// entry is one record of it that has not found its place.
+type entry struct {
+	topic     *Topic
+	admission messages.Admission
+}
 
 // group is the records of one call that go to one partition, in order.
 type group struct {
@@ -14,7 +43,6 @@ type group struct {
 	routes     *routes
 	partition  int32
 	admissions []messages.Admission
-	bytes      int
 }
 
 // SendAll admits records of one call: those of one partition stand together and
@@ -22,24 +50,19 @@ type group struct {
 // record that was not admitted; callback, with the record's tag, for all others.
 // ctx is the records' own, wait bounds the call.
 func (r *Router) SendAll(ctx, wait context.Context, records []messages.Record, callback messages.Callback, o Options, reject func(*messages.Record, error)) {
-	type place struct {
-		topic     *Topic
-		partition int32
-	}
-	index := make(map[place]int)
-	var groups []*group
-	var recordCtx context.Context
+	s := &sending{Router: r, ctx: ctx, wait: wait, callback: callback, options: o, reject: reject, number: r.calls.Add(1)}
+	var own context.Context
 	if ctx.Done() != nil {
-		recordCtx = ctx
+		own = ctx
 	}
+	todo := make([]entry, 0, len(records))
 	for i := range records {
 		record := &records[i]
 		t, err := r.Topic(record.Topic)
-		if err != nil {
-			reject(record, err)
-			continue
+		size := 0
+		if err == nil {
+			size, err = r.check(record)
 		}
-		size, err := r.check(record)
 		if refused := r.Refused(); refused != nil {
 			err = refused
 		}
@@ -50,90 +73,161 @@ func (r *Router) SendAll(ctx, wait context.Context, records []messages.Record, c
 			reject(record, err)
 			continue
 		}
-		rt := t.routes.Load()
-		partition, err := int32(0), errBeyond
-		if rt != nil {
-			partition, _, err = t.choose(rt, record)
-		}
-		if err != nil {
-			// An unknown topic or partition, or the partitioner's error: the way of
-			// single records handles each.
-			if err := t.Produce(ctx, record, callback, o); err != nil {
-				reject(record, err)
-			}
-			continue
-		}
-		at, ok := index[place{t, partition}]
-		if !ok {
-			at = len(groups)
-			index[place{t, partition}] = at
-			groups = append(groups, &group{topic: t, routes: rt, partition: partition})
-		}
-		g := groups[at]
-		g.bytes += size
-		g.admissions = append(g.admissions, messages.Admission{
-			Record: record, Callback: callback, Context: recordCtx, Acks: o.Acks, Codec: o.Codec, Bytes: size,
-			Urgent: o.Urgent, TimeoutMs: o.TimeoutMs,
-		})
+		todo = append(todo, entry{t, messages.Admission{
+			Record: record, Callback: callback, Context: own, Acks: o.Acks, Codec: o.Codec, Bytes: size, TimeoutMs: o.TimeoutMs,
+			Urgent: o.Urgent, Wait: o.Wait, MaxBlock: o.MaxBlock,
+		}})
 	}
-	for _, g := range groups {
-		rest, err := g.send(wait, r)
-		for i := range rest {
-			cause := err
-			if errors.Is(err, errMoved) {
-				cause = g.topic.Produce(ctx, rest[i].Record, callback, o)
-			}
-			if cause != nil {
-				reject(rest[i].Record, cause)
-			}
+	for round := 0; round < sendRounds && len(todo) > 0; round++ {
+		todo = s.round(todo)
+	}
+	for i := range todo {
+		if err := todo[i].topic.Produce(ctx, todo[i].admission.Record, callback, o); err != nil {
+			reject(todo[i].admission.Record, err)
 		}
 	}
 }
 
-// errMoved says that the partition was retired or its topic created again while
-// the call was under way: the way of single records finds it anew.
-var errMoved = errors.New("the partition has another accumulator")
+// round finds the partitions of records and appends those of each together. It
+// returns the records whose topic changed meanwhile, in order.
+func (s *sending) round(todo []entry) (again []entry) {
+	for _, g := range s.groups(todo) {
+		var err error
+		rest := g.admissions
+		if g.partition == unplaced {
+			var n int
+			n, err = g.topic.park(s.ctx, rest, s.number)
+			rest = rest[n:]
+		} else {
+			rest, err = s.send(g)
+		}
+		for i := range rest {
+			if errors.Is(err, errMoved) || errors.Is(err, errKnown) {
+				again = append(again, entry{g.topic, rest[i]})
+			} else {
+				s.reject(rest[i].Record, err)
+			}
+		}
+	}
+	return again
+}
 
-// send appends a group, acquiring its chunks before the partition's lock is
-// taken. It returns what was not appended, and why.
-func (g *group) send(wait context.Context, r *Router) ([]messages.Admission, error) {
+// groups chooses the partition of each record, once. All of a topic see the same
+// routes: else a later record could find the partition before an earlier one.
+func (s *sending) groups(todo []entry) []*group {
+	type place struct {
+		topic     *Topic
+		partition int32
+	}
+	var groups []*group
+	index := make(map[place]*group)
+	seen := make(map[*Topic]*routes)
+	for i := range todo {
+		t, a := todo[i].topic, &todo[i].admission
+		rt, looked := seen[t]
+		if !looked {
+			rt = t.routes.Load()
+			seen[t] = rt
+		}
+		partition, err := int32(unplaced), error(nil)
+		if rt != nil {
+			if partition, _, err = t.choose(rt, a.Record); errors.Is(err, errBeyond) {
+				a.Record.Partition = messages.AtPartition(partition)
+				partition, err = unplaced, nil
+			}
+		}
+		if err != nil {
+			s.reject(a.Record, err)
+			continue
+		}
+		g := index[place{t, partition}]
+		if g == nil {
+			g = &group{topic: t, routes: rt, partition: partition}
+			index[place{t, partition}] = g
+			groups = append(groups, g)
+		}
+		g.admissions = append(g.admissions, *a)
+	}
+	return groups
+}
+
+// send appends a group. It returns what was not appended, and why.
+func (s *sending) send(g *group) ([]messages.Admission, error) {
 	box := g.routes.boxes[g.partition]
+	return appendTogether(box, g.admissions, s.options.Urgent, s.Budget, func(bytes int, must bool) (*memory.Chunk, error) {
+		account := box.Account()
+		if !must {
+			return s.Budget.TryAcquire(account, bytes)
+		}
+		chunk, err := s.Budget.Acquire(s.wait, account, bytes)
+		return chunk, g.topic.bufferError(err, account, bytes)
+	})
+}
+
+// appendTogether appends records to one partition, under one lock if there are
+// the chunks for it. Chunks are acquired before the lock is taken: the first that
+// is needed, and then those ahead that can be had. urgent ends the linger of the
+// last batch, when all are in it. It returns what was not appended, and why.
+func appendTogether(box messages.Appender, list []messages.Admission, urgent bool, b *memory.Budget, acquire func(bytes int, must bool) (*memory.Chunk, error)) ([]messages.Admission, error) {
 	var chunks []*memory.Chunk
-	defer func() { r.Budget.Release(chunks...) }()
-	rest := g.admissions
-	left := g.bytes
+	defer func() { b.Release(chunks...) }()
+	for i := range list {
+		list[i].Urgent = urgent && i == len(list)-1
+	}
+	rest := list
 	for {
 		n, status := box.AppendAll(rest, &chunks)
-		for i := range rest[:n] {
-			left -= rest[i].Bytes
-		}
 		rest = rest[n:]
 		if len(rest) == 0 {
 			return nil, nil
 		}
-		if status == messages.AppendClosed {
-			return rest, errMoved
-		}
-		need := max(box.NeedBytes(rest[0].Bytes), min(left+smallSlack, memory.ChunkBytes))
-		chunk, err := r.Budget.Acquire(wait, box.Account(), need)
-		if err != nil {
-			return rest, g.topic.bufferError(err)
-		}
-		chunks = append(chunks, chunk)
-		for left > memory.ChunkBytes*len(chunks) && len(chunks) < maxChunksAhead {
-			more, err := r.Budget.TryAcquire(box.Account(), memory.ChunkBytes)
-			if err != nil {
-				break
+		err := errMoved
+		if status != messages.AppendClosed {
+			first, ahead := chunksFor(rest)
+			var chunk *memory.Chunk
+			if chunk, err = acquire(max(box.NeedBytes(rest[0].Bytes), first), true); err == nil {
+				// In front: those that are left were too small for this record.
+				chunks = slices.Insert(chunks, 0, chunk)
+				for len(chunks) <= ahead {
+					if chunk, err = acquire(memory.ChunkBytes, false); err != nil {
+						break
+					}
+					chunks = append(chunks, chunk)
+				}
+				continue
 			}
-			chunks = append(chunks, more)
 		}
+		if urgent && len(rest) < len(list) {
+			box.Urge() // what is in need not wait for what is not
+		}
+		return rest, err
 	}
 }
 
 const (
-	smallSlack     = 128
+	// smallSlack is what a chunk needs beside its records: the batch's header.
+	smallSlack = 128
+	// maxChunksAhead is how many chunks a call takes before it appends.
 	maxChunksAhead = 16
 )
+
+// chunksFor returns what the first chunk for records must hold, and how many
+// full ones after it hold the rest: a record does not stand in two.
+func chunksFor(list []messages.Admission) (first, ahead int) {
+	used := smallSlack
+	for i := range list {
+		if used += list[i].Bytes; i > 0 && used > memory.ChunkBytes {
+			if ahead++; ahead == maxChunksAhead {
+				break
+			}
+			used = smallSlack + list[i].Bytes
+		}
+		if ahead == 0 {
+			first = used
+		}
+	}
+	return min(first, memory.ChunkBytes), ahead
+}
 
 // Flush makes everything admitted so far ready and waits for its outcomes and
 // their callbacks, or for the context.
@@ -160,7 +254,7 @@ func (t *Topic) flush(w *messages.FlushWaiter) {
 	rt := t.routes.Load()
 	t.mu.Unlock()
 	if rt != nil {
-		for _, box := range rt.boxes {
+		for _, box := range rt.live {
 			box.Flush(w)
 		}
 	}
@@ -170,7 +264,7 @@ func (t *Topic) flush(w *messages.FlushWaiter) {
 func (r *Router) urge() {
 	for _, t := range r.sorted() {
 		if rt := t.routes.Load(); rt != nil {
-			for _, box := range rt.boxes {
+			for _, box := range rt.live {
 				box.Urge()
 			}
 		}
@@ -182,7 +276,7 @@ func (r *Router) FailAll(cause error) {
 	for _, t := range r.sorted() {
 		t.refuseParked(cause)
 		if rt := t.routes.Load(); rt != nil {
-			for _, box := range rt.boxes {
+			for _, box := range rt.live {
 				box.FailAll(cause)
 			}
 		}
@@ -202,7 +296,7 @@ func (r *Router) Unanswered() int {
 		}
 		t.mu.Unlock()
 		if rt != nil {
-			for _, box := range rt.boxes {
+			for _, box := range rt.live {
 				n += box.Unanswered()
 			}
 		}

@@ -65,7 +65,7 @@ func (t *Topic) shard() *stickyShard {
 func (t *Topic) current(rt *routes) (int32, *stickyShard) {
 	s := t.shard()
 	id := s.partition.Load() - 1
-	if id >= 0 && int(id) < len(rt.boxes) && (rt.infos[id].Leader >= 0 || len(rt.available) == 0) {
+	if id >= 0 && rt.has(id) && (rt.infos[id].Leader >= 0 || len(rt.available) == 0) {
 		return id, s
 	}
 	return t.settleOn(rt, s), s
@@ -94,7 +94,11 @@ func (t *Topic) move(rt *routes, s *stickyShard, from int32) int32 {
 func (t *Topic) pick(rt *routes, own *stickyShard) int32 {
 	n := len(rt.available)
 	if n == 0 {
-		return int32(t.sticky.draw() % uint64(len(rt.boxes)))
+		id := int32(t.sticky.draw() % uint64(len(rt.boxes)))
+		for !rt.has(id) {
+			id = (id + 1) % int32(len(rt.boxes)) // a number that the topic does not use
+		}
+		return id
 	}
 	var id int32
 	for range freshDraws {

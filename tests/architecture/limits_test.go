@@ -124,7 +124,7 @@ func tableUnder(t *testing.T, heading string) [][]string {
 }
 
 var units = map[string]int64{
-	"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30,
+	"": 1, "B": 1, "KiB": 1 << 10, "%": 1, "% of the buffer": 1, "% of that": 1, "MiB": 1 << 20, "GiB": 1 << 30,
 	"ms": int64(time.Millisecond), "s": int64(time.Second), "min": int64(time.Minute),
 }
 

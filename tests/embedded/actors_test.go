@@ -262,16 +262,56 @@ func TestNewIn(t *testing.T) {
 		})
 	}
 
-	t.Run("actor: a watcher that comes after the end is told at once", func(t *testing.T) {
+	t.Run("actor: after Close a PID that was never used before is answered, and the name stays taken", func(t *testing.T) {
+		t.Parallel()
+		cluster := startCluster(t, 1, map[string]int32{"t": 1})
+		system := newSystem(t)
+		p := newProducerIn(t, system, cluster.ListenAddrs(), troupe.WithName("once"))
+		a, pid := join(t, system, p)
+		warm(t, p, "t", 0)
+		if err := closing(t, p, patience); err != nil {
+			t.Fatal(err)
+		}
+		fresh := actor.NewPID(p.PID().Address, p.PID().Id)
+		system.Root.RequestWithCustomSender(fresh, &messages.Produce{Record: troupe.Record{Topic: "t", Tag: 7, Opaque: "o"}}, pid)
+		system.Root.Send(fresh, &messages.Produce{Record: to("new", 3, "v"), ReplyTo: pid})
+		for i, m := range wait[*messages.Delivered](t, a, 2) {
+			d, want := m.Delivery, []troupe.Delivery{{Topic: "t", Partition: -1, Tag: 7, Opaque: "o"}, {Topic: "new", Partition: 3}}[i]
+			if !errors.Is(d.Err, troupe.ErrClosed) || d.Status != troupe.NotPersisted || d.Topic != want.Topic || d.Partition != want.Partition || d.Tag != want.Tag || d.Opaque != want.Opaque {
+				t.Errorf("answer %d: %+v", i, d)
+			}
+		}
+		// A request of another kind is not left without an answer either.
+		answer, err := system.Root.RequestFuture(actor.NewPID(fresh.Address, fresh.Id), &messages.CloseNow{}, patience).Result()
+		if d, ok := answer.(*messages.Delivered); err != nil || !ok || !errors.Is(d.Delivery.Err, troupe.ErrClosed) {
+			t.Errorf("%v, %v", answer, err)
+		}
+		system.Root.Stop(fresh)
+		system.Root.Poison(fresh)
+		if _, err := troupe.NewIn(system, troupe.WithBrokers(cluster.ListenAddrs()...), troupe.WithName("once")); !errors.Is(err, actor.ErrNameExists) {
+			t.Errorf("a name that was used: %v", err)
+		}
+		if _, ok := system.ProcessRegistry.GetLocal("troupe/once"); ok {
+			t.Error("the producer that was refused has left an actor")
+		}
+		system.Root.Send(pid, actor.NewPID(fresh.Address, fresh.Id)) // it watches what it is sent
+		wait[*actor.Terminated](t, a, 1)
+	})
+
+	t.Run("actor: a watcher that comes after the end is told at once, also by a PID that was in use", func(t *testing.T) {
 		t.Parallel()
 		cluster := startCluster(t, 1, map[string]int32{"t": 1})
 		system := newSystem(t)
 		p := newProducerIn(t, system, cluster.ListenAddrs())
 		a, pid := join(t, system, p)
+		system.Root.RequestWithCustomSender(p.PID(), &messages.Produce{Record: to("t", 0, "v")}, pid)
+		wait[*messages.Delivered](t, a, 1)
 		if err := closing(t, p, patience); err != nil {
 			t.Fatal(err)
 		}
 		system.Root.Send(pid, p.PID())
-		wait[*actor.Terminated](t, a, 1)
+		if who := wait[*actor.Terminated](t, a, 1)[0].Who; !who.Equal(p.PID()) {
+			t.Errorf("%v terminated", who)
+		}
 	})
 }

@@ -313,6 +313,7 @@ func (w *world) close(settings *rand.Rand) {
 	if n := w.producer.BufferedBytes(); n != 0 {
 		w.violation("%d bytes are charged to the buffer after the end", n)
 	}
+	w.system.ProcessRegistry.Remove(w.producer.PID()) // the tombstone
 }
 
 // closeAsCaller has a coroutine call Close, which must end soon after its
