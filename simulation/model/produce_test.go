@@ -108,6 +108,47 @@ func TestAnswerFitsVersion(t *testing.T) {
 	}
 }
 
+// TestValidate is the table of what the scripts leave out.
+func TestValidate(t *testing.T) {
+	const now = 1_800_000_000_000
+	for _, c := range []struct {
+		name   string
+		config TopicConfig
+		change func(*Batch)
+		code   protocol.ErrorCode
+		blamed int
+	}{
+		{"as it should be", TopicConfig{}, func(*Batch) {}, protocol.None, 0},
+		{"a base offset", TopicConfig{}, func(b *Batch) { b.BaseOffset = 5 }, protocol.InvalidRecord, 0},
+		{"too few announced", TopicConfig{}, func(b *Batch) { b.Miscount = -1 }, protocol.InvalidRecord, 0},
+		{"too many announced", TopicConfig{}, func(b *Batch) { b.Miscount = 1 }, protocol.InvalidRecord, 0},
+		{"no sequence", TopicConfig{}, func(b *Batch) { b.BaseSequence = -1 }, protocol.InvalidRecord, 0},
+		{"no producer, no sequence", TopicConfig{}, func(b *Batch) { b.BaseSequence, b.ProducerID = -1, -1 }, protocol.None, 0},
+		{"too late, then no key", TopicConfig{Compacted: true}, func(b *Batch) {
+			b.Records[0].TimestampMillis, b.Records[2].Keyless = now+7_200_000, true
+		}, protocol.InvalidTimestamp, 2},
+		{"no key, then too late", TopicConfig{Compacted: true}, func(b *Batch) {
+			b.Records[0].Keyless, b.Records[2].TimestampMillis = true, now+7_200_000
+		}, protocol.InvalidTimestamp, 2},
+		{"no limit ahead", TopicConfig{TimestampAfter: -1}, func(b *Batch) { b.Records[0].TimestampMillis = now + 7_200_000 }, protocol.None, 0},
+		{"a limit back", TopicConfig{TimestampBefore: time.Hour}, func(b *Batch) { b.Records[1].TimestampMillis = now - 7_200_000 }, protocol.InvalidTimestamp, 1},
+		{"exactly ahead", TopicConfig{}, func(b *Batch) { b.Records[1].TimestampMillis = now + 3_600_000 }, protocol.None, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t, Config{StartMillis: now}, c.config, 1)
+			data := batch(7, 0, 0, 3)
+			c.change(&data)
+			p := b.Produce(0, 1, b.request(1, data)).Answer.Partitions[0]
+			if p.Code != c.code || len(p.RecordErrors) != c.blamed {
+				t.Errorf("%v, blamed %v", p.Code, p.RecordErrors)
+			}
+			if got := len(b.Log(orders, 1)); (got == 3) != (c.code == protocol.None) {
+				t.Errorf("%d records in the log", got)
+			}
+		})
+	}
+}
+
 // TestOneRequestManyPartitions: each partition has its own outcome, and the
 // request is answered when the slowest is done.
 func TestOneRequestManyPartitions(t *testing.T) {

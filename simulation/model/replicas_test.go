@@ -344,6 +344,38 @@ func TestReassignment(t *testing.T) {
 	b.check()
 }
 
+// TestReassignmentBeginsAnEpoch, even if the leader stays.
+func TestReassignmentBeginsAnEpoch(t *testing.T) {
+	b := newBench(t, Config{}, TopicConfig{}, 1, 2)
+	b.must(b.Reassign(orders, []int32{1}))
+	if leader, epoch := b.Leader(orders); leader != 1 || epoch != 1 || !slices.Equal(b.InSync(orders), []int32{1}) {
+		t.Errorf("%d leads under epoch %d, in sync %v", leader, epoch, b.InSync(orders))
+	}
+	b.must(b.Reassign(orders, []int32{1, 3}))
+	b.Settle()
+	if _, epoch := b.Leader(orders); epoch != 1 || !slices.Equal(b.InSync(orders), []int32{1, 3}) {
+		t.Errorf("epoch %d, in sync %v", epoch, b.InSync(orders))
+	}
+}
+
+// TestSteadyFollowerStaysInSync: one that is always a little behind, but has with
+// each fetch what there was at the fetch before, is not taken out.
+func TestSteadyFollowerStaysInSync(t *testing.T) {
+	b := newBench(t, Config{ReplicaLagMax: time.Second}, TopicConfig{}, 1, 2)
+	for i := range int32(8) {
+		b.send(1, 1, batch(7, 0, i, 1), protocol.None, int64(i))
+		b.Replicate(orders, 2, 1)
+		b.advance(400 * time.Millisecond)
+		if b.ShrinkISR(orders) {
+			t.Fatalf("taken out after %d fetches", i+1)
+		}
+	}
+	b.advance(2 * time.Second)
+	if !b.ShrinkISR(orders) {
+		t.Error("not taken out after it had stopped")
+	}
+}
+
 // TestDeletionUnderARequest: the answer keeps its offset.
 func TestDeletionUnderARequest(t *testing.T) {
 	b := newBench(t, Config{}, pair, 1, 2)
@@ -376,6 +408,24 @@ func TestCrashDropsRequests(t *testing.T) {
 	b.Restart(1)
 	b.Settle()
 	b.log(1, "9/0/0")
+}
+
+// TestStartActsOnThePresentOnly: terms that a broker slept through leave no trace
+// in its log, its own ones included.
+func TestStartActsOnThePresentOnly(t *testing.T) {
+	b := newBench(t, Config{}, TopicConfig{}, 1, 2)
+	b.send(1, 1, batch(7, 0, 0, 1), protocol.None, 0)
+	b.Settle()
+	b.Crash(1, LoseNothing)
+	b.must(b.Elect(orders, 2, false))
+	b.must(b.Elect(orders, 1, false)) // the controller does not know yet
+	b.Restart(1)
+	if last := b.broker(1).replica(orders).lastEpoch(); last != 0 {
+		t.Errorf("the log of broker 1 has an epoch %d", last)
+	}
+	if leader, epoch := b.Leader(orders); leader != 2 || epoch != 3 {
+		t.Errorf("%d leads under epoch %d", leader, epoch)
+	}
 }
 
 // TestStopAnswersRequests: a clean stop hands over first.

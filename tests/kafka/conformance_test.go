@@ -31,6 +31,7 @@ var prompt = map[string]string{
 	"producer.id.expiration.ms":                strconv.FormatInt(model.ScriptExpiration.Milliseconds(), 10),
 	"producer.id.expiration.check.interval.ms": strconv.FormatInt(expiresEvery.Milliseconds(), 10),
 	"log.retention.check.interval.ms":          "500",
+	"log.initial.task.delay.ms":                "500",
 }
 
 // patient makes a cluster of three slow to give a broker up, so that a script can
