@@ -46,4 +46,4 @@
 // transport; cluster.go and broker.go the model of Kafka; faults.go what goes
 // wrong; workload.go who produces what; checker.go what must hold; trace.go the hash;
 // world.go puts a run together.
-package sim
+package simulation
