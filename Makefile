@@ -2,7 +2,7 @@
 # real Kafka also needs Java 17 or later and Maven, and is skipped without.
 GO        ?= go
 FUZZTIME  ?= 10s
-SEEDS     ?= 200
+SEEDS     ?= 20000
 TIMEOUT   ?= 20m
 
 # The linter is pinned, and kept inside the checkout (`make tools`).
@@ -65,8 +65,12 @@ fuzz: ## every fuzz target for FUZZTIME=10s each
 	done
 
 .PHONY: sim
-sim: ## the simulation with SEEDS=200 seeds
-	$(GO) test ./tests/sim -run TestSeeds -seeds=$(SEEDS)
+sim: ## the simulation with SEEDS=20000 seeds, on all processors; ends with one line
+	$(GO) run ./tests/sim/campaign -seeds=$(SEEDS)
+
+.PHONY: simulation
+simulation: ## run the example of a service that is simulated
+	$(GO) run ./examples/simulation
 
 .PHONY: kafka
 kafka: ## fetch the jars of Apache Kafka that the tests use (once per machine)

@@ -12,6 +12,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/troupe-kafka/troupe"
+	"github.com/troupe-kafka/troupe/codecs"
 	"github.com/troupe-kafka/troupe/messages"
 )
 
@@ -283,13 +284,27 @@ func (r *run) judge() []Violation {
 	h := &r.history
 	h.Numbered, h.Weak = r.settings.Numbered, !r.settings.Numbered
 	h.BufferLimit, h.BufferPeak = r.settings.BufferBytes, r.peak
+	if r.settings.Compression != codecs.None.String() {
+		// The compressed copy of a batch is charged without asking for room.
+		h.BufferLimit += partitionCount * r.settings.BatchMaxBytes
+	}
 	h.Logs, h.Attempts, h.Observed = r.Logs(), r.Attempts(), r.observed
 	h.Writes = make([]Write, 0, len(r.load.records))
 	for _, p := range r.load.records {
 		h.Writes = append(h.Writes, r.write(p))
 	}
-	v := Check(h)
-	return v[:min(len(v), maxViolations)]
+	return foremost(Check(h))
+}
+
+// foremost is the first few violations of each class: they tell most.
+func foremost(all []Violation) (few []Violation) {
+	seen := make(map[Class]int)
+	for _, v := range all {
+		if seen[v.Class]++; seen[v.Class] <= 3 {
+			few = append(few, v)
+		}
+	}
+	return few
 }
 
 func (r *run) write(p *produced) Write {

@@ -149,7 +149,7 @@ func drawnInjector(t *trace, seed uint64, heal time.Duration) *injector {
 		case ActorCrash:
 			k.rate /= 10
 		case FatalAnswer:
-			k.rate = min(k.rate, 3) * (random.IntN(8) / 7)
+			k.rate = min(k.rate, 15) * (random.IntN(8) / 7) // it ends the run
 		}
 		if k.rate == 0 {
 			continue

@@ -85,7 +85,7 @@ var worlds atomic.Int64
 // NewSystem returns an actor system for any number of worlds, one after the
 // other; to make one takes longer than a run.
 func NewSystem() *actor.ActorSystem {
-	return actor.NewActorSystem(actor.WithDeadLetterRequestLogging(false),
+	return actor.NewActorSystem(actor.WithDeadLetterRequestLogging(false), actor.WithDeadLetterThrottleInterval(50*time.Millisecond),
 		actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return slog.New(slog.DiscardHandler) }))
 }
 

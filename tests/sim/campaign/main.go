@@ -162,4 +162,3 @@ func classes(t *total) string {
 	}
 	return text
 }
-
