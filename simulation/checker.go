@@ -149,7 +149,7 @@ type standing struct {
 
 type check struct {
 	*History
-	found      map[string][]standing
+	found      [][]standing // by index in Writes
 	violations []Violation
 }
 
@@ -167,7 +167,7 @@ func Check(h *History) []Violation {
 			continue
 		}
 		c.answer(w)
-		c.standing(w)
+		c.standing(i)
 	}
 	c.order()
 	c.sequences()
@@ -182,7 +182,8 @@ func (c *check) find() {
 	for i := range c.Writes {
 		known[c.Writes[i].Value] = int32(i)
 	}
-	c.found = make(map[string][]standing, len(c.Writes))
+	c.found = make([][]standing, len(c.Writes))
+	once := make([]standing, len(c.Writes)) // most stand once, and need no slice of their own
 	for l := range c.Logs {
 		for offset, e := range c.Logs[l].Entries {
 			i, ok := known[string(e.Value)]
@@ -190,15 +191,17 @@ func (c *check) find() {
 				c.add(Phantom, "partition %s/%d holds at %d what nobody produced: %.40q", c.Logs[l].Topic, c.Logs[l].Partition, offset, e.Value)
 				continue
 			}
-			v := c.Writes[i].Value
-			c.found[v] = append(c.found[v], standing{l, int64(offset)})
+			if c.found[i] == nil {
+				c.found[i] = once[i : i : i+1]
+			}
+			c.found[i] = append(c.found[i], standing{l, int64(offset)})
 		}
 	}
 }
 
-// kept is where a value stands in logs that were not cut off.
-func (c *check) kept(value string) []standing {
-	all := c.found[value]
+// kept is where a record stands in logs that were not cut off.
+func (c *check) kept(write int) []standing {
+	all := c.found[write]
 	for i, s := range all {
 		if c.Logs[s.log].Lost {
 			kept := append([]standing(nil), all[:i]...)
@@ -253,18 +256,19 @@ func (c *check) answer(w *Write) {
 }
 
 // standing judges the outcome against the logs.
-func (c *check) standing(w *Write) {
+func (c *check) standing(i int) {
+	w := &c.Writes[i]
 	if w.Answers == 0 {
 		return
 	}
-	at := c.kept(w.Value)
+	at := c.kept(i)
 	if len(at) > 1 && c.Numbered {
 		c.add(Duplicate, "record %d stands %d times in the log, %s (outcome %d, %s)", w.ID, len(at), c.places(at), w.Outcome, w.Error)
 	}
 	switch w.Outcome {
 	case OK:
 		if len(at) == 0 {
-			if !c.Weak || len(c.found[w.Value]) == 0 {
+			if !c.Weak || len(c.found[i]) == 0 {
 				c.add(LostWrite, "record %d was acknowledged at %s/%d@%d and is in no log", w.ID, w.AnswerFor, w.Partition, w.Offset)
 			}
 			return
@@ -279,7 +283,7 @@ func (c *check) standing(w *Write) {
 			}
 			return
 		}
-		if !c.Weak || len(c.found[w.Value]) == len(at) {
+		if !c.Weak || len(c.found[i]) == len(at) {
 			c.add(InconsistentOffsets, "record %d was acknowledged at %s/%d@%d and stands at %s", w.ID, w.AnswerFor, w.Partition, w.Offset, c.places(at))
 		}
 	case Fail:
@@ -324,7 +328,7 @@ func (c *check) order() {
 		if w.Outcome != OK || w.Answers == 0 {
 			continue
 		}
-		at := c.kept(w.Value)
+		at := c.kept(i)
 		if len(at) == 0 {
 			continue
 		}

@@ -239,10 +239,25 @@ func (f *injector) advance(kind Kind) {
 
 // happens counts an occurrence, and decides whether the kind of fault comes now.
 func (f *injector) happens(kind Kind, at place) *Fault {
+	if fault := f.aimedAt(kind, at); fault != nil {
+		return fault
+	}
 	k := &f.kinds[kind]
 	k.seen++
-	for i := range k.targeted {
-		a := &k.targeted[i]
+	if k.seen != k.due || f.healed() {
+		return nil
+	}
+	fault := k.next
+	f.advance(kind)
+	return f.take(fault)
+}
+
+// aimedAt counts an occurrence for the faults that have a target, and decides
+// whether one of them comes now.
+func (f *injector) aimedAt(kind Kind, at place) *Fault {
+	targeted := f.kinds[kind].targeted
+	for i := range targeted {
+		a := &targeted[i]
 		if !at.is(a.fault.Target) {
 			continue
 		}
@@ -250,12 +265,7 @@ func (f *injector) happens(kind Kind, at place) *Fault {
 			return f.take(a.fault)
 		}
 	}
-	if k.seen != k.due || f.healed() {
-		return nil
-	}
-	fault := k.next
-	f.advance(kind)
-	return f.take(fault)
+	return nil
 }
 
 func (f *injector) take(fault Fault) *Fault {

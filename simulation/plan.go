@@ -17,7 +17,8 @@ type Fault struct {
 	// Nth is the occurrence, from 1, of what a kind that is not timed happens to:
 	// the nth request, write, connection or message of this world, or of Target.
 	Nth int `json:"nth,omitempty"`
-	// Target narrows the fault down: "broker-2", or "orders/3" for a partition.
+	// Target narrows the fault down: "broker-2", "orders/3" for a partition, or for
+	// an ActorCrash "broker" and "broker/*messages.ConnectionLost".
 	// Empty, it happens to whatever comes up, or to what Pick chooses.
 	Target string `json:"target,omitempty"`
 	// For is how long it lasts, or by how much the wall clock jumps.

@@ -37,8 +37,6 @@ type scheduler struct {
 	cause uint64
 	// maxTurn is the most virtual time that one turn takes, in nanoseconds.
 	maxTurn int64
-	// after is called between turns; it may be nil.
-	after func()
 	coroutines
 }
 
@@ -100,9 +98,6 @@ func (s *scheduler) turn() {
 	s.clock.pass(s.random.Int64N(s.maxTurn))
 	s.cause = t.cause
 	t.fn()
-	if s.after != nil {
-		s.after()
-	}
 }
 
 func (s *scheduler) pick(n int) int {

@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"bytes"
 	"sync"
 	"time"
 
@@ -21,6 +22,9 @@ var unpackers = sync.OnceValue(func() *codecs.Registry {
 	}
 	return r
 })
+
+// unpacked are buffers to unpack into.
+var unpacked = sync.Pool{New: func() any { return new([]byte) }}
 
 // serve implements kafka.
 func (c *smallCluster) serve(q *request) {
@@ -340,7 +344,11 @@ func (c *smallCluster) decode(p *modelPartition, records []byte) (*protocol.Batc
 	if id := codecs.ID(b.Codec()); id != codecs.None {
 		codec, err := unpackers().Lookup(id)
 		if err == nil {
-			body, err = codec.Decompress(nil, body, decompressed)
+			// Codecs grow what they are given by much; entries keep what is needed.
+			scratch := unpacked.Get().(*[]byte)
+			*scratch, err = codec.Decompress((*scratch)[:0], body, decompressed)
+			body = bytes.Clone(*scratch)
+			unpacked.Put(scratch)
 		}
 		if err != nil {
 			c.wrong(Protocol, "partition %d: a batch does not decompress: %v", p.id, err)

@@ -73,16 +73,14 @@ func (t *trace) short(path string) string {
 
 // received is an event of an actor: it is about to handle a message.
 func (t *trace) received(path string, message any) {
-	path = t.short(path)
+	short := t.short(path)
 	if t.out != nil {
-		t.scheduler.cause = t.sender(path, message)
+		t.scheduler.cause = t.sender(short, message)
 	}
-	t.begin(path, reflect.TypeOf(message).String())
+	t.begin(short, reflect.TypeOf(message).String())
 	t.describe(message)
 	t.end()
-	if t.crash != nil {
-		t.crash(path, message)
-	}
+	t.crash(path, message)
 }
 
 // sender finds the event that sent a message.

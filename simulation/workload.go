@@ -3,9 +3,9 @@ package simulation
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -126,10 +126,13 @@ var padding = strings.Repeat("x", 1024)
 func (l *workload) record(task, size int, beyond bool) *produced {
 	n := len(l.records) + 1
 	r := &produced{tag: uint64(n), task: task, partition: -1}
-	r.value = fmt.Sprintf("%d/%d/%s", task, n, padding[:l.random.IntN(size)])
+	value := make([]byte, 0, 16+size)
+	value = append(strconv.AppendInt(value, int64(task), 10), '/')
+	value = append(strconv.AppendInt(value, int64(n), 10), '/')
+	r.value = string(append(value, padding[:l.random.IntN(size)]...))
 	switch l.random.IntN(3) {
 	case 0:
-		r.key = fmt.Appendf(nil, "key-%d", l.random.IntN(40))
+		r.key = strconv.AppendInt([]byte("key-"), int64(l.random.IntN(40)), 10)
 	case 1:
 		r.partition = int32(l.random.IntN(partitionCount))
 		if beyond && l.random.IntN(50) == 0 {
@@ -259,6 +262,7 @@ func (l *workload) call(r *produced, produce func(context.Context, troupe.Record
 	l.admit(r)
 	err := produce(r.context(), m, callback)
 	scribble()
+	l.run.sample()
 	if err != nil {
 		l.run.outstanding--
 		r.admitted = r.answers > 0
@@ -407,6 +411,7 @@ func (c *caller) burst(ctx actor.Context) {
 		l.admit(r)
 		ctx.Request(l.run.producer.PID(), &messages.Produce{Record: m, Context: r.ctxOrNil()})
 		scribble()
+		l.run.sample()
 	}
 	c.at++
 	pause := time.Duration(0)

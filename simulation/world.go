@@ -107,6 +107,7 @@ func NewWorld(c Config) (*World, error) {
 	w.scheduler = newScheduler(w.stream(1))
 	w.clock = w.scheduler.clock
 	w.trace = &trace{scheduler: w.scheduler, prefix: "troupe/" + w.name, hash: hashStart}
+	w.trace.crash = w.crash
 	w.tracer = &receiveTrace{w.trace, w}
 	if c.Trace != nil {
 		w.trace.out, w.trace.posted = bufio.NewWriter(c.Trace), make(map[string][]letter)
@@ -410,16 +411,19 @@ type crashed struct{}
 
 const plannedPanic = "a planned panic of a callback"
 
-// crash makes an actor of the runtime fail instead of handling a message.
+// crash makes an actor fail instead of handling a message. Faults without a
+// target happen to the runtime's actors alone, and to none of what is known to
+// break it.
 func (w *World) crash(path string, message any) {
 	if !crashable(message) {
 		return
 	}
 	at := place{actor: w.trace.short(path), message: message}
-	if !w.strict && openCrash(actorKind(at.actor), message) {
-		return
+	happens := w.faults.happens
+	if !strings.HasPrefix(path, w.trace.prefix) || !w.strict && openCrash(at.actor, message) {
+		happens = w.faults.aimedAt
 	}
-	if w.faults.happens(ActorCrash, at) != nil {
+	if happens(ActorCrash, at) != nil {
 		panic(crashed{})
 	}
 }
