@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -42,6 +43,28 @@ func TestCampaign(t *testing.T) {
 	}
 	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 	t.Log(lines[len(lines)-1])
+}
+
+// TestSameHashInAnotherProcess runs seeds in a program that is built without the
+// race detector, whatever this test does, and on one processor and two.
+func TestSameHashInAnotherProcess(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "replay")
+	if out, err := exec.Command("go", "build", "-o", program, "./replay").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	system := simulation.NewSystem()
+	defer system.Shutdown()
+	for seed := uint64(50); seed < 55; seed++ {
+		r := simulation.Run(system, simulation.Campaign{Seed: seed, Records: 100})
+		for _, processors := range []string{"1", "2"} {
+			c := exec.Command(program, fmt.Sprintf("-seed=%d", seed))
+			c.Env = append(os.Environ(), "GOMAXPROCS="+processors)
+			out, err := c.CombinedOutput()
+			if want := fmt.Sprintf("hash %016x, %d events", r.Hash, r.Events); err != nil || !strings.Contains(string(out), want) {
+				t.Errorf("seed %d on %s processors: want %s, got %v\n%s", seed, processors, want, err, out)
+			}
+		}
+	}
 }
 
 // TestSeeds runs some seeds in this process, under the race detector if the test
@@ -103,6 +126,9 @@ func plans(t *testing.T, folder string) map[string]*simulation.Plan {
 	files, err := filepath.Glob(filepath.Join("testdata", folder, "*.json"))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if len(files) == 0 {
+		t.Fatalf("testdata/%s has no plans", folder)
 	}
 	all := make(map[string]*simulation.Plan)
 	for _, name := range files {
