@@ -2,7 +2,7 @@
 # real Kafka also needs Java 17 or later and Maven, and is skipped without.
 GO        ?= go
 FUZZTIME  ?= 10s
-SEEDS     ?= 200
+SEEDS     ?= 20000
 MINUTES   ?= 2
 SEED      ?= 0
 TIMEOUT   ?= 20m
@@ -67,8 +67,12 @@ fuzz: ## every fuzz target for FUZZTIME=10s each
 	done
 
 .PHONY: sim
-sim: ## the simulation with SEEDS=200 seeds
-	$(GO) test ./tests/sim -run TestSeeds -seeds=$(SEEDS)
+sim: ## the simulation with SEEDS=20000 seeds, on all processors; ends with one line
+	$(GO) run ./tests/sim/campaign -seeds=$(SEEDS)
+
+.PHONY: simulation
+simulation: ## run the example of a service that is simulated
+	$(GO) run ./examples/simulation
 
 .PHONY: chaos
 chaos: ## three real brokers under faults for MINUTES=2, by SEED=n; ends with a table

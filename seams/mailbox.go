@@ -16,6 +16,13 @@ type Tracer interface {
 	Received(path string, message any)
 }
 
+// PostTracer is a Tracer that also sees each message as it is sent, so that it
+// can tell what caused what.
+type PostTracer interface {
+	Tracer
+	Posted(path string, message any)
+}
+
 // Mailbox is the mailbox of every actor of the troupe: unbounded (what it holds
 // was admitted by somebody's budget), system messages first, one reschedule per
 // turn of the dispatcher's throughput. Unlike protoactor's own it can be
@@ -23,6 +30,7 @@ type Tracer interface {
 type Mailbox struct {
 	path       string
 	tracer     Tracer
+	posted     PostTracer // nil unless the tracer wants to see what is sent
 	invoker    actor.MessageInvoker
 	dispatcher actor.Dispatcher
 	throughput int
@@ -39,6 +47,7 @@ type Mailbox struct {
 // NewMailbox returns a mailbox for the actor at path; tracer may be nil.
 func NewMailbox(path string, tracer Tracer) *Mailbox {
 	m := &Mailbox{path: path, tracer: tracer}
+	m.posted, _ = tracer.(PostTracer)
 	m.turn = m.run
 	return m
 }
@@ -66,6 +75,9 @@ func (m *Mailbox) UserMessageCount() int {
 
 // PostUserMessage implements actor.Mailbox.
 func (m *Mailbox) PostUserMessage(message any) {
+	if m.posted != nil {
+		m.posted.Posted(m.path, message)
+	}
 	m.mu.Lock()
 	m.user.push(message)
 	schedule := m.shouldScheduleLocked()
@@ -77,6 +89,9 @@ func (m *Mailbox) PostUserMessage(message any) {
 
 // PostSystemMessage implements actor.Mailbox.
 func (m *Mailbox) PostSystemMessage(message any) {
+	if m.posted != nil {
+		m.posted.Posted(m.path, message)
+	}
 	m.mu.Lock()
 	m.system.push(message)
 	schedule := m.shouldScheduleLocked()
@@ -89,6 +104,9 @@ func (m *Mailbox) PostSystemMessage(message any) {
 // Signal makes the actor receive one Woken, however often it is called before
 // the actor's next turn.
 func (m *Mailbox) Signal() {
+	if m.posted != nil {
+		m.posted.Posted(m.path, woken)
+	}
 	m.mu.Lock()
 	m.signalled = true
 	schedule := m.shouldScheduleLocked()

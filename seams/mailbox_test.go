@@ -374,3 +374,27 @@ func TestStampsAreFresh(t *testing.T) {
 		t.Errorf("after a pause the stamp is %v old", age)
 	}
 }
+
+// postTraced also writes down what is sent.
+type postTraced struct {
+	traced
+	sent []string
+}
+
+func (t *postTraced) Posted(path string, m any) { t.sent = append(t.sent, fmt.Sprint(path, ":", m)) }
+
+// TestMailboxTellsWhatIsSent to a tracer that asks, before it is received.
+func TestMailboxTellsWhatIsSent(t *testing.T) {
+	tracer := &postTraced{}
+	m, d, r := NewMailbox("p", tracer), &slowDispatcher{throughput: 10}, &recorder{}
+	m.RegisterHandlers(r, d)
+	m.PostUserMessage("user")
+	m.PostSystemMessage("system")
+	m.Signal()
+	if want := []string{"p:user", "p:system", "p:" + fmt.Sprint(woken)}; !slices.Equal(tracer.sent, want) || len(tracer.got) != 0 {
+		t.Errorf("sent %v, received %v", tracer.sent, tracer.got)
+	}
+	if d.run(); len(tracer.got) != 3 {
+		t.Errorf("received %v", tracer.got)
+	}
+}

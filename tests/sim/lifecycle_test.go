@@ -3,59 +3,43 @@ package sim
 import (
 	"context"
 	"errors"
-	"fmt"
-	"strings"
 	"testing"
 	"time"
 
-	"github.com/asynkron/protoactor-go/actor"
-
 	"github.com/troupe-kafka/troupe"
 	"github.com/troupe-kafka/troupe/messages"
+	"github.com/troupe-kafka/troupe/simulation"
 )
 
 // shorter and longer are deadlines of calls, in virtual time.
 const (
-	shorter = 100 * time.Millisecond
-	longer  = time.Minute
+	topicName = "orders"
+	shorter   = 100 * time.Millisecond
+	longer    = time.Minute
 	// closeSlack is what Close may take beyond its context: the second for a
 	// callback that does not return, and some turns.
 	closeSlack = 1500 * time.Millisecond
 )
 
-// quiet starts a producer in a world where nothing goes wrong by itself.
-func quiet(t *testing.T, system *actor.ActorSystem, seed uint64) *world {
-	t.Helper()
-	w := &world{config: Config{Seed: seed}, name: fmt.Sprintf("%s-%d", strings.ReplaceAll(t.Name(), "/", "-"), seed), system: system}
-	w.scheduler = newScheduler(w.stream(1))
-	w.clock = w.scheduler.clock
-	w.trace = &Trace{clock: w.clock, prefix: "troupe/" + w.name, hash: fnvOffset}
-	w.faults = newFaults(w.stream(3), w.clock, 0)
-	w.cluster = newCluster(w.scheduler, w.faults, w.trace)
-	w.cluster.wrong = w.violation
-	w.network = &Network{scheduler: w.scheduler, faults: w.faults, cluster: w.cluster, trace: w.trace, wrong: w.violation}
-	w.cluster.cut = w.network.cutAll
-	w.start(w.stream(2))
-	return w
-}
-
-// calls are callers of the blocking API, each a coroutine.
+// calls are callers of the blocking API, each a coroutine, in a world where
+// nothing goes wrong by itself.
 type calls struct {
-	*world
-	t       *testing.T
-	pending int
-	answers map[uint64]messages.Delivery
+	*simulation.World
+	t        *testing.T
+	producer *troupe.Producer
+	pending  int
+	answers  map[uint64]messages.Delivery
 }
 
 func (c *calls) within(d time.Duration) context.Context {
-	ctx, _ := c.clock.WithTimeout(context.Background(), d)
+	ctx, _ := c.WithTimeout(context.Background(), d)
 	return ctx
 }
 
 // call runs fn as a coroutine.
 func (c *calls) call(fn func()) {
 	c.pending++
-	c.scheduler.spawn(func() {
+	c.Go(func() {
 		fn()
 		c.pending--
 	})
@@ -84,9 +68,9 @@ func (c *calls) produce(n int, then func(messages.Delivery)) {
 
 // close calls Close and checks that it ends in time.
 func (c *calls) close(deadline time.Duration) error {
-	began := c.clock.now
+	began := c.Now()
 	err := c.producer.Close(c.within(deadline))
-	if took := c.clock.now.Sub(began); took > deadline+closeSlack {
+	if took := c.Now() - began; took > deadline+closeSlack {
 		c.t.Errorf("Close with %v took %v", deadline, took)
 	}
 	return err
@@ -95,10 +79,12 @@ func (c *calls) close(deadline time.Duration) error {
 // finish runs everything to its end and checks that nothing is left.
 func (c *calls) finish() {
 	c.t.Helper()
-	if !c.pass(5*longer, func() bool { return c.pending == 0 }) {
-		c.t.Fatalf("%d calls do not return", c.pending)
+	if done, err := c.Until(5*longer, func() bool { return c.pending == 0 }); !done {
+		c.t.Fatalf("%d calls do not return: %v", c.pending, err)
 	}
-	c.pass(lastWord+10*time.Second, never)
+	for _, v := range c.Close() {
+		c.t.Error(v)
+	}
 	for tag, d := range c.answers {
 		if d.Topic == "" {
 			c.t.Errorf("record %d has no answer", tag)
@@ -107,37 +93,34 @@ func (c *calls) finish() {
 	if n, b := c.producer.Unanswered(), c.producer.BufferedBytes(); n != 0 || b != 0 {
 		c.t.Errorf("%d records and %d bytes are left", n, b)
 	}
-	for _, v := range c.violations {
-		c.t.Error(v)
-	}
 }
 
 // TestCallersPark has coroutines go through the whole life of a producer. A wait
 // that is not at a spot of the parking seam would stop the one goroutine there
 // is, and this test with it.
 func TestCallersPark(t *testing.T) {
-	system := NewSystem()
+	system := simulation.NewSystem()
 	defer system.Shutdown()
-	run := func(t *testing.T, seed uint64, prepare func(*world), body func(*calls)) {
+	run := func(t *testing.T, seed uint64, faults []simulation.Fault, body func(*calls)) {
 		t.Helper()
-		before := countActors(system)
-		c := &calls{world: quiet(t, system, seed), t: t, answers: make(map[uint64]messages.Delivery)}
-		prepare(c.world)
+		w, err := simulation.NewWorld(simulation.Config{
+			Seed: seed, System: system, Topics: []simulation.Topic{{Name: topicName, Partitions: 6}}, Faults: faults,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := w.Start("")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &calls{World: w, t: t, producer: p, answers: make(map[uint64]messages.Delivery)}
 		body(c)
 		c.finish()
-		if left := countActors(system) - before; left != 0 {
-			t.Errorf("seed %d: %d actors are left", seed, left)
-		}
 	}
-	// The topic exists from the beginning: the settings' topic.wait.ms may be short.
-	known := func(w *world) { w.cluster.topicKnown = true }
-	down := func(w *world) {
-		for _, b := range w.cluster.brokers {
-			b.up = false
-		}
-	}
+	var known []simulation.Fault
+	down := []simulation.Fault{{Kind: simulation.ClusterDown, For: simulation.Duration(time.Hour)}}
 	for name, test := range map[string]struct {
-		prepare func(*world)
+		prepare []simulation.Fault
 		body    func(*calls)
 	}{
 		"connect, produce, flush, send, close": {known, func(c *calls) {
@@ -198,12 +181,12 @@ func TestCallersPark(t *testing.T) {
 							c.t.Errorf("the outer Close: %v", err)
 						}
 					})
-					c.scheduler.sleep(shorter)
-					began := c.clock.now
+					c.Sleep(shorter)
+					began := c.Now()
 					if err := c.close(shorter); !errors.Is(err, context.DeadlineExceeded) {
 						c.t.Errorf("the inner Close: %v", err)
 					}
-					if took := c.clock.now.Sub(began); took > shorter+closeSlack {
+					if took := c.Now() - began; took > shorter+closeSlack {
 						c.t.Errorf("the inner Close took %v", took)
 					}
 				})
@@ -223,7 +206,7 @@ func TestCallersPark(t *testing.T) {
 				})
 			}
 			c.call(func() {
-				c.scheduler.sleep(5 * shorter)
+				c.Sleep(5 * shorter)
 				if err := c.close(shorter); err != nil {
 					c.t.Errorf("Close of nothing: %v", err)
 				}
@@ -234,11 +217,11 @@ func TestCallersPark(t *testing.T) {
 				c.produce(3, nil)
 				for _, d := range []time.Duration{longer, shorter, 2 * longer} {
 					c.call(func() {
-						began := c.clock.now
+						began := c.Now()
 						if err := c.close(d); !errors.Is(err, context.DeadlineExceeded) {
 							c.t.Errorf("Close with %v: %v", d, err)
 						}
-						if took := c.clock.now.Sub(began); took > shorter+closeSlack {
+						if took := c.Now() - began; took > shorter+closeSlack {
 							c.t.Errorf("Close with %v took %v", d, took)
 						}
 						for tag, answer := range c.answers {

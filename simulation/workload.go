@@ -1,10 +1,11 @@
-package sim
+package simulation
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,13 +16,16 @@ import (
 	"github.com/troupe-kafka/troupe/seams"
 )
 
-// The three kinds of callers, one task of each.
+// The kinds of callers, one task of each.
 const (
 	callerTry      = iota // TryProduce from a turn of the scheduler
 	callerActor           // messages.Produce from an actor
 	callerBlocking        // Produce from a coroutine, which waits for room
 	callers
 )
+
+// callerNames are what plans call them.
+var callerNames = [callers]string{"try", "actor", "blocking"}
 
 // retryFull is how long a caller waits after ErrBufferFull.
 const retryFull = 10 * time.Millisecond
@@ -36,16 +40,19 @@ type produced struct {
 	ctx       *virtualContext
 	admitted  bool
 	parked    bool // admitted before the topic was known to exist
-	order     int  // of admission
+	probe     bool
+	order     int // of admission
 	at        seams.Instant
+	slowed    time.Duration // by callbacks, when it was admitted
 	answers   int
 	answered  seams.Instant
+	took      time.Duration // that callbacks have held up the answers meanwhile
 	delivery  messages.Delivery
 }
 
 // workload is who produces what, and when.
 type workload struct {
-	world   *world
+	run     *run
 	random  *rand.Rand
 	records []*produced
 	plans   [callers][]burst
@@ -53,10 +60,9 @@ type workload struct {
 	orders  int
 	lastAt  seams.Instant
 	refused int // admissions refused with ErrBufferFull
+	slowed  time.Duration
 	// shared is the one callback of all records of TryProduce.
 	shared messages.Callback
-	// contexts is in how many of 100 bursts the records have a deadline.
-	contexts int
 }
 
 // burst is a pause and the records that follow it at once.
@@ -66,34 +72,44 @@ type burst struct {
 	records []*produced
 }
 
-func newWorkload(w *world, random *rand.Rand, records int, span time.Duration) *workload {
-	l := &workload{world: w, random: random}
-	if random.IntN(2) == 0 {
-		l.contexts = 1 + random.IntN(30)
+func newWorkload(r *run, records int) *workload {
+	l := &workload{run: r, random: r.stream(6)}
+	contexts := 0
+	if l.random.IntN(2) == 0 {
+		l.contextsOf(&contexts)
 	}
-	beyond := random.IntN(6) == 0
-	size := [...]int{20, 100, 100, 700}[random.IntN(4)]
-	largest := 1 + random.IntN(60)
+	beyond := l.random.IntN(6) == 0
+	size := [...]int{20, 100, 100, 700}[l.random.IntN(4)]
+	largest := 1 + l.random.IntN(60)
+	span := time.Duration(r.settings.Span)
 	for task := range callers {
+		// Each task draws for itself, so that one can be left out.
+		l.random = r.stream(10 + uint64(task))
 		share := records / callers
 		if task == 0 {
 			share = records - (callers-1)*share
 		}
+		if len(r.plan.Callers) > 0 && !slices.Contains(r.plan.Callers, callerNames[task]) {
+			continue
+		}
 		var plan []burst
 		for left := share; left > 0; {
 			b := burst{records: make([]*produced, 0, largest)}
-			if random.IntN(100) < l.contexts {
-				b.context = time.Duration(1+random.IntN(3000)) * time.Millisecond
+			if l.random.IntN(100) < contexts {
+				b.context = time.Duration(1+l.random.IntN(3000)) * time.Millisecond
 			}
-			for range min(left, 1+random.IntN(largest)) {
+			for range min(left, 1+l.random.IntN(largest)) {
 				b.records = append(b.records, l.record(task, size, beyond))
 			}
 			left -= len(b.records)
 			plan = append(plan, b)
 		}
+		if len(plan) == 0 {
+			continue
+		}
 		mean := span / time.Duration(len(plan))
 		for i := range plan {
-			plan[i].pause = time.Duration(random.Int64N(2*int64(mean) + 1))
+			plan[i].pause = time.Duration(l.random.Int64N(2*int64(mean) + 1))
 		}
 		l.plans[task] = plan
 	}
@@ -101,14 +117,22 @@ func newWorkload(w *world, random *rand.Rand, records int, span time.Duration) *
 	return l
 }
 
+// contextsOf draws in how many of 100 bursts the records have a deadline.
+func (l *workload) contextsOf(n *int) { *n = 1 + l.random.IntN(30) }
+
+var padding = strings.Repeat("x", 1024)
+
 // record makes up one record: keyed, to a partition, or neither.
 func (l *workload) record(task, size int, beyond bool) *produced {
 	n := len(l.records) + 1
 	r := &produced{tag: uint64(n), task: task, partition: -1}
-	r.value = fmt.Sprintf("%d/%d/%s", task, n, strings.Repeat("x", l.random.IntN(size)))
+	value := make([]byte, 0, 16+size)
+	value = append(strconv.AppendInt(value, int64(task), 10), '/')
+	value = append(strconv.AppendInt(value, int64(n), 10), '/')
+	r.value = string(append(value, padding[:l.random.IntN(size)]...))
 	switch l.random.IntN(3) {
 	case 0:
-		r.key = fmt.Appendf(nil, "key-%d", l.random.IntN(40))
+		r.key = strconv.AppendInt([]byte("key-"), int64(l.random.IntN(40)), 10)
 	case 1:
 		r.partition = int32(l.random.IntN(partitionCount))
 		if beyond && l.random.IntN(50) == 0 {
@@ -153,10 +177,15 @@ func (r *produced) context() context.Context {
 
 // start begins all tasks.
 func (l *workload) start() {
-	l.active = callers
-	l.startTrying()
-	l.startActor()
-	l.startBlocking()
+	if len(l.plans[callerTry]) > 0 {
+		l.startTrying()
+	}
+	if len(l.plans[callerActor]) > 0 {
+		l.startActor()
+	}
+	if len(l.plans[callerBlocking]) > 0 {
+		l.startBlocking()
+	}
 }
 
 // begin gives the records of a burst their context.
@@ -164,7 +193,7 @@ func (l *workload) begin(b *burst) {
 	if b.context == 0 {
 		return
 	}
-	ctx, _ := l.world.clock.WithTimeout(context.Background(), b.context)
+	ctx, _ := l.run.clock.WithTimeout(context.Background(), b.context)
 	for _, r := range b.records {
 		r.ctx = ctx.(*virtualContext)
 	}
@@ -172,8 +201,9 @@ func (l *workload) begin(b *burst) {
 
 func (l *workload) admit(r *produced) {
 	l.orders++
-	r.admitted, r.order, r.at = true, l.orders, l.world.clock.now
-	r.parked = !l.world.routed
+	r.admitted, r.order, r.at, r.slowed = true, l.orders, l.run.clock.now, l.slowed
+	// A topic that gets no records is forgotten, and parks what comes then.
+	r.parked = !l.run.routed || time.Duration(l.run.settings.MetadataIdle) < time.Minute
 	l.lastAt = r.at
 }
 
@@ -181,47 +211,63 @@ func (l *workload) admit(r *produced) {
 // caller should try again.
 func (l *workload) refuse(r *produced, err error) bool {
 	if r.admitted {
-		l.world.violation("record %d was answered %v before its call returned %v", r.tag, r.delivery.Status, err)
+		l.run.violation(WrongOutcome, "record %d was answered %v before its call returned %v", r.tag, r.delivery.Status, err)
 	}
 	switch {
 	case errors.Is(err, messages.ErrBufferFull):
 		l.refused++
 		return true
 	case r.ctx != nil && r.ctx.err != nil && errors.Is(err, r.ctx.err):
-	case errors.Is(err, messages.ErrClosed) && l.world.closing:
+	case errors.Is(err, messages.ErrClosed) && l.run.closing:
+	case errors.Is(err, messages.ErrFatal) && l.run.ended():
 	default:
-		l.world.violation("record %d was refused: %v", r.tag, err)
+		l.run.violation(WrongOutcome, "record %d was refused: %v", r.tag, err)
 	}
 	return false
 }
 
-// answered takes in one outcome.
+// answered takes in one outcome. It runs in a coroutine of the runtime's lane, or
+// in an actor's turn.
 func (l *workload) answered(d messages.Delivery) {
 	r, ok := d.Opaque.(*produced)
 	if !ok || r.tag != d.Tag {
-		l.world.violation("an outcome came with tag %d and a token that is not its own", d.Tag)
+		l.run.violation(WrongOutcome, "an outcome came with tag %d and a token that is not its own", d.Tag)
 		return
 	}
-	l.world.trace.begin("callback", "outcome")
-	l.world.trace.delivery(&d)
-	l.world.trace.end()
+	l.run.trace.begin("callback", "outcome")
+	l.run.trace.delivery(&d)
+	l.run.trace.end()
 	r.answers++
-	r.answered, r.delivery = l.world.clock.now, d
-	l.world.outstanding--
+	r.answered, r.delivery, r.took = l.run.clock.now, d, l.slowed-r.slowed
+	l.run.outstanding--
+}
+
+// callback is answered, with what users' callbacks do at their worst.
+func (l *workload) callback(d messages.Delivery) {
+	l.answered(d)
+	at := place{topic: topicName, partition: d.Partition}
+	if f := l.run.faults.happens(CallbackSlow, at); f != nil {
+		l.slowed += time.Duration(f.For)
+		l.run.scheduler.sleep(time.Duration(f.For))
+	}
+	if l.run.faults.happens(CallbackPanics, at) != nil {
+		panic(plannedPanic)
+	}
 }
 
 // call produces one record in the manner of a Go caller.
 func (l *workload) call(r *produced, produce func(context.Context, troupe.Record, troupe.Callback) error, callback messages.Callback) error {
 	m, scribble := r.message()
-	l.world.outstanding++
+	l.run.outstanding++
 	l.admit(r)
 	err := produce(r.context(), m, callback)
 	scribble()
+	l.run.sample()
 	if err != nil {
-		l.world.outstanding--
+		l.run.outstanding--
 		r.admitted = r.answers > 0
 	} else if r.answers == 0 {
-		r.at = l.world.clock.now // it may have waited for room
+		r.at = l.run.clock.now // it may have waited for room
 		l.lastAt = r.at
 	}
 	return err
@@ -229,11 +275,12 @@ func (l *workload) call(r *produced, produce func(context.Context, troupe.Record
 
 // startTrying is the task that never waits.
 func (l *workload) startTrying() {
-	s, plan := l.world.scheduler, l.plans[callerTry]
+	s, plan := l.run.scheduler, l.plans[callerTry]
+	l.active++
 	var step func()
 	at, next := 0, 0
 	step = func() {
-		if at == len(plan) || l.world.closing {
+		if at == len(plan) || l.run.closing {
 			l.active--
 			return
 		}
@@ -243,7 +290,11 @@ func (l *workload) startTrying() {
 		}
 		for ; next < len(b.records); next++ {
 			r := b.records[next]
-			if err := l.call(r, l.world.producer.TryProduce, l.shared); err != nil && l.refuse(r, err) {
+			callback := l.shared
+			if r.tag%4 == 0 {
+				callback = l.callback
+			}
+			if err := l.call(r, l.run.producer.TryProduce, callback); err != nil && l.refuse(r, err) {
 				s.clock.after(retryFull, step)
 				return
 			}
@@ -258,9 +309,11 @@ func (l *workload) startTrying() {
 	s.clock.after(plan[0].pause, step)
 }
 
-// startBlocking is the task that waits for room, as most callers do.
+// startBlocking is the task that waits for room, as most callers do, and now and
+// then for everything.
 func (l *workload) startBlocking() {
-	s := l.world.scheduler
+	s := l.run.scheduler
+	l.active++
 	s.spawn(func() {
 		defer func() { l.active-- }()
 		for i := range l.plans[callerBlocking] {
@@ -268,17 +321,34 @@ func (l *workload) startBlocking() {
 			s.sleep(b.pause)
 			l.begin(b)
 			for _, r := range b.records {
-				for !l.world.closing {
+				for !l.run.closing {
 					// A callback of its own for each record.
-					err := l.call(r, l.world.producer.Produce, func(d messages.Delivery) { l.answered(d) })
+					err := l.call(r, l.run.producer.Produce, func(d messages.Delivery) { l.callback(d) })
 					if err == nil || !l.refuse(r, err) {
 						break
 					}
 					s.sleep(retryFull)
 				}
 			}
+			if i%4 == 3 && !l.run.closing {
+				l.flush()
+			}
 		}
 	})
+}
+
+// flush waits for everything that was admitted before, and looks whether it has
+// its outcomes.
+func (l *workload) flush() {
+	before := l.orders
+	if err := l.run.producer.Flush(context.Background()); err != nil {
+		return // closed, or its own deadline: it promises nothing then
+	}
+	for _, r := range l.records {
+		if r.task != callerActor && (!r.parked || l.run.strict) && r.admitted && r.order <= before && r.answers == 0 {
+			l.run.violation(FlushEarly, "Flush returned before record %d, admitted at %v, had its outcome", r.tag, time.Duration(r.at))
+		}
+	}
 }
 
 // caller is the actor among the callers.
@@ -292,21 +362,19 @@ type caller struct {
 type nextBurst struct{}
 
 func (l *workload) startActor() {
+	l.active++
 	c := &caller{load: l}
-	path := l.world.name + "/caller"
-	props := actor.PropsFromProducer(func() actor.Actor { return c },
-		actor.WithMailbox(func() actor.Mailbox { return seams.NewMailbox("caller", l.world.trace) }), actor.WithDispatcher(l.world.scheduler))
-	pid, err := l.world.system.Root.SpawnNamed(props, path)
+	pid, err := l.run.Spawn("caller", func() actor.Actor { return c })
 	if err != nil {
 		panic(err)
 	}
-	l.world.caller = pid
+	l.run.caller = pid
 	c.later(l.plans[callerActor][0].pause)
 }
 
 func (c *caller) later(d time.Duration) {
-	w := c.load.world
-	w.clock.after(d, func() { w.system.Root.Send(w.caller, &nextBurst{}) })
+	r := c.load.run
+	r.clock.after(d, func() { r.system.Root.Send(r.caller, &nextBurst{}) })
 }
 
 // Receive implements actor.Actor.
@@ -332,17 +400,18 @@ func (c *caller) Receive(ctx actor.Context) {
 func (c *caller) burst(ctx actor.Context) {
 	l := c.load
 	plan := l.plans[callerActor]
-	if c.at == len(plan) || l.world.closing {
+	if c.at == len(plan) || l.run.closing {
 		l.active--
 		return
 	}
 	l.begin(&plan[c.at])
 	for _, r := range plan[c.at].records {
 		m, scribble := r.message()
-		l.world.outstanding++
+		l.run.outstanding++
 		l.admit(r)
-		ctx.Request(l.world.producer.PID(), &messages.Produce{Record: m, Context: r.ctxOrNil()})
+		ctx.Request(l.run.producer.PID(), &messages.Produce{Record: m, Context: r.ctxOrNil()})
 		scribble()
+		l.run.sample()
 	}
 	c.at++
 	pause := time.Duration(0)

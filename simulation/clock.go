@@ -1,4 +1,4 @@
-package sim
+package simulation
 
 import (
 	"context"
@@ -10,13 +10,15 @@ import (
 // epochMs is the wall clock at the start of every run.
 const epochMs = 1_700_000_000_000
 
-// Clock is the virtual clock. Time passes when nothing is runnable, and a little
+// clock is the virtual clock. Time passes when nothing is runnable, and a little
 // with every turn.
-type Clock struct {
-	scheduler *Scheduler
+type clock struct {
+	scheduler *scheduler
 	now       seams.Instant
-	created   uint64
-	heap      []deadline
+	// jumped is by how many milliseconds somebody has set the wall clock ahead.
+	jumped  int64
+	created uint64
+	heap    []deadline
 }
 
 // deadline is an entry of the heap. One whose version is not its timer's was
@@ -35,43 +37,45 @@ func (d deadline) before(o deadline) bool {
 }
 
 type timer struct {
-	clock   *Clock
+	clock   *clock
 	fire    func()
 	number  uint64
 	version uint64
+	cause   uint64 // the event that set the deadline
 }
 
 // Now implements seams.Clock.
-func (c *Clock) Now() seams.Instant { return c.now }
+func (c *clock) Now() seams.Instant { return c.now }
 
 // Read implements seams.Clock.
-func (c *Clock) Read() (seams.Instant, int64) {
-	return c.now, epochMs + int64(c.now)/int64(time.Millisecond)
+func (c *clock) Read() (seams.Instant, int64) {
+	return c.now, epochMs + c.jumped + int64(c.now)/int64(time.Millisecond)
 }
 
 // NewTimer implements seams.Clock.
-func (c *Clock) NewTimer(fire func()) seams.Timer { return c.newTimer(fire) }
+func (c *clock) NewTimer(fire func()) seams.Timer { return c.newTimer(fire) }
 
-func (c *Clock) newTimer(fire func()) *timer {
+func (c *clock) newTimer(fire func()) *timer {
 	c.created++
 	return &timer{clock: c, fire: fire, number: c.created}
 }
 
 // after runs fn in a turn of its own, d from now.
-func (c *Clock) after(d time.Duration, fn func()) {
+func (c *clock) after(d time.Duration, fn func()) {
 	c.newTimer(fn).Reset(c.now.Add(d))
 }
 
 // Reset implements seams.Timer.
 func (t *timer) Reset(at seams.Instant) {
 	t.version++
+	t.cause = t.clock.scheduler.cause
 	t.clock.push(deadline{at, t, t.version})
 }
 
 // Stop implements seams.Timer.
 func (t *timer) Stop() { t.version++ }
 
-func (c *Clock) push(d deadline) {
+func (c *clock) push(d deadline) {
 	c.heap = append(c.heap, d)
 	for i := len(c.heap) - 1; i > 0; {
 		parent := (i - 1) / 2
@@ -83,7 +87,7 @@ func (c *Clock) push(d deadline) {
 	}
 }
 
-func (c *Clock) pop() deadline {
+func (c *clock) pop() deadline {
 	top := c.heap[0]
 	last := len(c.heap) - 1
 	c.heap[0] = c.heap[last]
@@ -107,7 +111,7 @@ func (c *Clock) pop() deadline {
 }
 
 // next is the earliest deadline that means anything.
-func (c *Clock) next() (seams.Instant, bool) {
+func (c *clock) next() (seams.Instant, bool) {
 	for len(c.heap) > 0 {
 		d := c.heap[0]
 		if d.version == d.timer.version {
@@ -118,11 +122,12 @@ func (c *Clock) next() (seams.Instant, bool) {
 	return 0, false
 }
 
-// advance moves to the next deadline and makes what is due runnable. It reports
-// false when there is none.
-func (c *Clock) advance() bool {
+// advance moves to the next deadline and makes what is due runnable. When there
+// is none before the limit it moves there and reports false.
+func (c *clock) advance(limit int64) bool {
 	at, ok := c.next()
-	if !ok {
+	if !ok || int64(at) > limit {
+		c.now = max(c.now, seams.Instant(limit))
 		return false
 	}
 	c.now = max(c.now, at)
@@ -131,12 +136,12 @@ func (c *Clock) advance() bool {
 }
 
 // pass lets some nanoseconds go by.
-func (c *Clock) pass(ns int64) {
+func (c *clock) pass(ns int64) {
 	c.now += seams.Instant(ns)
 	c.due()
 }
 
-func (c *Clock) due() {
+func (c *clock) due() {
 	for {
 		at, ok := c.next()
 		if !ok || at > c.now {
@@ -144,13 +149,13 @@ func (c *Clock) due() {
 		}
 		d := c.pop()
 		d.timer.version++
-		c.scheduler.Schedule(d.timer.fire)
+		c.scheduler.runnable = append(c.scheduler.runnable, turn{d.timer.fire, d.timer.cause})
 	}
 }
 
 // WithTimeout implements seams.Clock. The parent must be one of ours or one that
 // never ends: the context package would watch any other from a goroutine.
-func (c *Clock) WithTimeout(parent context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+func (c *clock) WithTimeout(parent context.Context, d time.Duration) (context.Context, context.CancelFunc) {
 	ctx := &virtualContext{Context: parent, at: c.now.Add(d), done: make(chan struct{})}
 	switch p := parent.(type) {
 	case *virtualContext:
@@ -161,7 +166,7 @@ func (c *Clock) WithTimeout(parent context.Context, d time.Duration) (context.Co
 		}
 	default:
 		if parent.Done() != nil {
-			panic("sim: a context that ends outside of virtual time")
+			panic("simulation: a context that ends outside of virtual time")
 		}
 	}
 	t := c.newTimer(func() { ctx.end(context.DeadlineExceeded) })

@@ -1,12 +1,17 @@
-package sim
+package simulation
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"time"
 )
 
-// maxSteps ends a run that goes round in circles without time passing.
-const maxSteps = 3_000_000
+// maxTurns ends a run that goes round in circles without time passing.
+const maxTurns = 3_000_000
+
+// ErrEndless is what a world says when it has run maxTurns turns.
+var ErrEndless = errors.New("simulation: the run does not come to an end")
 
 // policy is how a scheduler picks the next turn. Uniform choice alone seldom
 // starves anybody for long, and starvation is where races hide.
@@ -19,70 +24,83 @@ const (
 	policies
 )
 
-// Scheduler runs turns one at a time, in an order drawn from a seed. It is the
+// scheduler runs turns one at a time, in an order drawn from a seed. It is the
 // dispatcher of every actor and the executor of everything else.
-type Scheduler struct {
-	clock    *Clock
+type scheduler struct {
+	clock    *clock
 	random   *rand.Rand
 	policy   policy
-	runnable []func()
-	steps    int
+	runnable []turn
+	turns    int
 	current  *coroutine
+	// cause is the number of the event that what happens now follows from.
+	cause uint64
 	// maxTurn is the most virtual time that one turn takes, in nanoseconds.
 	maxTurn int64
+	coroutines
 }
 
-func newScheduler(random *rand.Rand) *Scheduler {
-	s := &Scheduler{random: random, policy: policy(random.IntN(int(policies)))}
+// turn is one thing to run, and the event that made it runnable.
+type turn struct {
+	fn    func()
+	cause uint64
+}
+
+func newScheduler(random *rand.Rand) *scheduler {
+	s := &scheduler{random: random, coroutines: coroutines{busy: make(map[*coroutine]struct{})}, policy: policy(random.IntN(int(policies)))}
 	s.maxTurn = [...]int64{1, 2_000, 50_000}[random.IntN(3)]
-	s.clock = &Clock{scheduler: s}
+	s.clock = &clock{scheduler: s}
 	return s
 }
 
 // Schedule implements actor.Dispatcher.
-func (s *Scheduler) Schedule(fn func()) { s.runnable = append(s.runnable, fn) }
+func (s *scheduler) Schedule(fn func()) { s.runnable = append(s.runnable, turn{fn, s.cause}) }
 
 // Throughput implements actor.Dispatcher: one message per turn, so that every
 // message is a choice of the seed.
-func (s *Scheduler) Throughput() int { return 1 }
+func (s *scheduler) Throughput() int { return 1 }
 
 // Run implements seams.Executor. The turn may park: what the runtime runs here
 // may wait for outcomes.
-func (s *Scheduler) Run(fn func()) { s.spawn(fn) }
+func (s *scheduler) Run(fn func()) { s.spawn(fn) }
 
 // until runs turns until done reports true, the virtual time passes the limit,
 // or nothing is left to do. It reports whether done did.
-func (s *Scheduler) until(limit int64, done func() bool) (bool, error) {
+func (s *scheduler) until(limit int64, done func() bool) (bool, error) {
 	for !done() {
-		if len(s.runnable) == 0 && !s.clock.advance() {
-			return done(), nil
+		if len(s.runnable) == 0 {
+			s.cause = 0
+			if !s.clock.advance(limit) {
+				return done(), nil
+			}
 		}
 		if int64(s.clock.now) > limit {
 			return done(), nil
 		}
-		s.steps++
-		if s.steps > maxSteps {
-			return false, fmt.Errorf("no end after %d turns, at %v", s.steps, s.clock.now)
+		s.turns++
+		if s.turns > maxTurns {
+			return false, fmt.Errorf("%w: %d turns, at %v", ErrEndless, s.turns, time.Duration(s.clock.now))
 		}
 		s.turn()
 	}
 	return true, nil
 }
 
-func (s *Scheduler) turn() {
+func (s *scheduler) turn() {
 	if len(s.runnable) == 0 {
 		return
 	}
 	at := s.pick(len(s.runnable))
-	fn := s.runnable[at]
+	t := s.runnable[at]
 	copy(s.runnable[at:], s.runnable[at+1:])
-	s.runnable[len(s.runnable)-1] = nil
+	s.runnable[len(s.runnable)-1] = turn{}
 	s.runnable = s.runnable[:len(s.runnable)-1]
 	s.clock.pass(s.random.Int64N(s.maxTurn))
-	fn()
+	s.cause = t.cause
+	t.fn()
 }
 
-func (s *Scheduler) pick(n int) int {
+func (s *scheduler) pick(n int) int {
 	if n == 1 {
 		return 0
 	}

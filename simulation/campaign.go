@@ -1,0 +1,351 @@
+package simulation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/troupe-kafka/troupe"
+	"github.com/troupe-kafka/troupe/codecs"
+	"github.com/troupe-kafka/troupe/messages"
+)
+
+// The campaign's world.
+const (
+	brokerCount    = 3
+	partitionCount = 6
+	topicName      = "orders"
+)
+
+// How late the runtime may be with what depends on time alone: it looks at
+// parked records and deadlines every so often, not at each of their ends.
+const deadlineSlack = 300 * time.Millisecond
+
+// probing is how long a record may take when everything has healed.
+const probing = 20 * time.Second
+
+// Campaign says which run of Troupe's own campaign to make: of a seed, or of a
+// plan.
+type Campaign struct {
+	Seed uint64
+	// Records is how many records the workload produces.
+	Records int
+	// Plan is the run to make; nil: the seed's. Seed and Records are then its own.
+	Plan *Plan
+	// Trace receives the events as lines of JSON, Log the runtime's log. Both may
+	// be nil.
+	Trace, Log io.Writer
+	// Lie makes the cluster break its word.
+	Lie Lie
+}
+
+// Result is what came of a run.
+type Result struct {
+	// Plan is the run, written down.
+	Plan Plan
+	// Hash stands for everything that happened.
+	Hash     uint64
+	Events   uint64
+	Turns    int
+	Virtual  time.Duration
+	Records  int
+	Outcomes [3]int // by messages.Status
+	Refused  int    // admissions refused for want of room
+	Counts   Counts
+	// Violations is what was wrong; none if nothing was.
+	Violations []Violation
+}
+
+// run is one run of the campaign.
+type run struct {
+	*World
+	plan        Plan
+	settings    *Settings
+	producer    *troupe.Producer
+	load        *workload
+	caller      *actor.PID
+	routed      bool // the producer has found the topic
+	closing     bool
+	peak        int
+	outstanding int
+	history     History
+}
+
+// Run makes one run of the campaign in a system that other runs may have used
+// before. The result does not depend on them.
+func Run(system *actor.ActorSystem, c Campaign) Result {
+	r := newRun(system, &c)
+	func() {
+		defer func() {
+			if reason := recover(); reason != nil {
+				r.violation(Panic, "%v\n%s", reason, debug.Stack())
+			}
+		}()
+		r.all()
+	}()
+	if !r.closed {
+		r.finish()
+	}
+	r.plan.Faults = r.faults.faults()
+	result := Result{
+		Plan: r.plan, Hash: r.trace.hash, Events: r.trace.events, Turns: r.scheduler.turns, Virtual: time.Duration(r.clock.now),
+		Records: len(r.load.records), Refused: r.load.refused, Counts: r.faults.counts, Violations: r.judge(),
+	}
+	for _, p := range r.load.records {
+		if p.answers > 0 {
+			result.Outcomes[p.delivery.Status]++
+		}
+	}
+	return result
+}
+
+func newRun(system *actor.ActorSystem, c *Campaign) *run {
+	r := &run{}
+	config := Config{System: system, Trace: c.Trace, Log: c.Log, lie: c.Lie}
+	if c.Plan != nil {
+		r.plan = *c.Plan
+		config.Faults = c.Plan.Faults
+	} else {
+		r.plan = Plan{Harness: HarnessVersion, Seed: c.Seed, Records: c.Records}
+		r.plan.Settings = drawSettings((&World{config: Config{Seed: c.Seed}}).stream(2), c.Records)
+		r.plan.Heal = r.plan.Settings.Span + Duration(time.Second)
+		config.drawFaults = time.Duration(r.plan.Heal)
+	}
+	r.settings = &r.plan.Settings
+	config.strict = r.plan.Strict
+	config.Seed, config.heal, config.cluster = r.plan.Seed, time.Duration(r.plan.Heal), &r.settings.Cluster
+	config.Topics = []Topic{{Name: topicName, Partitions: partitionCount, CreatedAt: time.Duration(r.settings.TopicCreatedAt)}}
+	w, err := NewWorld(config)
+	if err != nil {
+		panic(err)
+	}
+	r.World = w
+	w.trace.crash, w.strict = r.received, r.plan.Strict
+	w.excused = func(line string) bool {
+		return r.ended() && strings.Contains(line, "the producer cannot go on")
+	}
+	r.load = newWorkload(r, r.plan.Records)
+	return r
+}
+
+// received sees each message before its actor does.
+func (r *run) received(path string, message any) {
+	if m, ok := message.(*messages.RoutesChanged); ok && !r.routed {
+		for i := range m.View.Topics {
+			r.routed = r.routed || len(m.View.Topics[i].Partitions) > 0
+		}
+	}
+	r.sample()
+	r.crash(path, message)
+}
+
+// sample looks at how much of the buffer is in use. It grows when callers are let
+// in and when actors move or compress records, so it is looked at after the first
+// and around the second.
+func (r *run) sample() {
+	if r.producer != nil {
+		r.peak = max(r.peak, r.producer.BufferedBytes())
+	}
+}
+
+// ended reports whether the cluster has told the producer to give up.
+func (r *run) ended() bool { return r.faults.counts.Kinds[FatalAnswer] > 0 }
+
+func (r *run) all() {
+	p, err := r.Start("", r.settings.options()...)
+	if err != nil {
+		panic(err)
+	}
+	r.producer = p
+	r.load.start()
+	switch {
+	case r.settings.Abrupt > 0:
+		r.pass(time.Duration(r.settings.Abrupt), never)
+	case r.produceAll():
+		if !r.ended() {
+			r.probe()
+		}
+		r.settle()
+	}
+	r.end()
+}
+
+// pass lets virtual time go by.
+func (r *run) pass(d time.Duration, done func() bool) bool {
+	ok, err := r.Until(d, done)
+	if err != nil {
+		r.endless(err)
+	}
+	return ok
+}
+
+func never() bool { return false }
+
+// produceAll runs until every record is answered. It reports false when time or
+// turns ran out.
+func (r *run) produceAll() bool {
+	limit := func() time.Duration {
+		last := max(r.load.lastAt, r.faults.heal)
+		return time.Duration(last) + time.Duration(r.settings.DeliveryTimeout+r.settings.TopicWait) + 10*time.Second
+	}
+	// The limit moves with the last admission, so it is looked at again.
+	for {
+		at := limit()
+		done, err := r.Until(at-r.Now(), func() bool { return r.load.active == 0 && r.outstanding == 0 })
+		if err != nil {
+			r.endless(err)
+			return false
+		}
+		if done {
+			return true
+		}
+		if at >= limit() {
+			r.violation(NoOutcome, "at %v %d records have no outcome and %d tasks are not done; the runtime counts %d, and %d bytes",
+				r.Now(), r.outstanding, r.load.active, r.producer.Unanswered(), r.producer.BufferedBytes())
+			return false
+		}
+	}
+}
+
+// healing is how long the cluster gets after the last fault before it has to
+// serve everything at once: what was begun before has to end (a broker that is
+// away, a slow answer), and then there is a pause before the next try. A request
+// without an answer and a dial that hangs take longer, and are waited for: their
+// own timeouts, which are the runtime's and the transport's, end them.
+const healing = 12 * time.Second
+
+func (r *run) heal() {
+	if wait := r.faults.heal.Add(healing).Sub(r.clock.now); wait > 0 {
+		r.pass(wait, never)
+	}
+	longest := time.Duration(r.settings.RequestTimeout) + troupe.RequestTimeoutSlack + dialTimeout
+	if !r.pass(longest, r.network.answers) {
+		r.violation(NotLive, "%v after healing, a connection still waits for its dial or its answer", longest)
+		return
+	}
+	r.pass(5*time.Second, never)
+}
+
+// probe sends one more record to each partition when everything has healed: each
+// must be acknowledged. A partition that waits for ever for something that got
+// lost shows here.
+func (r *run) probe() {
+	r.heal()
+	if r.faults.counts.Kinds[TopicRecreated] > 0 {
+		// Nobody may have noticed yet, and what finds out may fail for it.
+		r.probeOnce(false)
+	}
+	r.probeOnce(true)
+}
+
+func (r *run) probeOnce(must bool) {
+	for i := range partitionCount {
+		p := r.load.record(callerTry, 20, false)
+		p.partition, p.key, p.probe = int32(i), nil, must
+		if err := r.load.call(p, r.producer.TryProduce, r.load.shared); err != nil {
+			r.violation(NotLive, "after healing, partition %d refuses a record: %v", i, err)
+		}
+	}
+	r.pass(probing, func() bool { return r.outstanding == 0 })
+	if r.outstanding > 0 && must {
+		r.violation(NotLive, "%v after healing, %d records have no outcome", probing, r.outstanding)
+	}
+}
+
+// settle waits for what belongs to no record any more: buffers that an old write
+// was still reading from.
+func (r *run) settle() {
+	r.pass(time.Minute, func() bool { return r.producer.BufferedBytes() == 0 && r.producer.Unanswered() == 0 })
+	r.history.BufferLeft, r.history.UnansweredLeft = r.producer.BufferedBytes(), r.producer.Unanswered()
+}
+
+// end ends the producer in one of the ways that actors have.
+func (r *run) end() {
+	r.closing = true
+	switch r.settings.Close {
+	case "stop":
+		r.system.Root.Stop(r.producer.PID())
+	case "poison":
+		r.system.Root.Poison(r.producer.PID())
+	default:
+		r.system.Root.Send(r.producer.PID(), &messages.CloseNow{})
+	}
+	r.awaitEnd(time.Duration(r.settings.DeliveryTimeout+r.settings.TopicWait) + 30*time.Second)
+	r.finish()
+}
+
+// judge makes the history of the run and checks it.
+func (r *run) judge() []Violation {
+	h := &r.history
+	h.Numbered, h.Weak = r.settings.Numbered, !r.settings.Numbered
+	h.BufferLimit, h.BufferPeak = r.settings.BufferBytes, r.peak
+	if r.settings.Compression != codecs.None.String() && !r.strict {
+		h.BufferLimit += r.settings.BufferBytes / 8 // see known.go
+	}
+	h.Logs, h.Attempts, h.Observed = r.Logs(), r.Attempts(), r.observed
+	h.Writes = make([]Write, 0, len(r.load.records))
+	for _, p := range r.load.records {
+		h.Writes = append(h.Writes, r.write(p))
+	}
+	return foremost(Check(h))
+}
+
+// foremost is the first few violations of each class: they tell most.
+func foremost(all []Violation) (few []Violation) {
+	seen := make(map[Class]int)
+	for _, v := range all {
+		if seen[v.Class]++; seen[v.Class] <= 3 {
+			few = append(few, v)
+		}
+	}
+	return few
+}
+
+func (r *run) write(p *produced) Write {
+	d := &p.delivery
+	w := Write{
+		ID: p.tag, Value: p.value, Topic: topicName, Asked: p.partition, Answers: p.answers, AnswerFor: d.Topic,
+		Partition: d.Partition, Offset: d.Offset, Admitted: time.Duration(p.at), Answered: time.Duration(p.answered),
+		MustFail: p.partition >= partitionCount, Probe: p.probe, HeldUp: p.took,
+	}
+	if p.admitted {
+		w.Order = p.order
+	}
+	if p.task == callerBlocking {
+		// Callers that never wait are in one line; one that waits for room has its
+		// own order, and no place among the others'.
+		w.Line = 1
+	}
+	if p.answers > 0 {
+		w.Outcome = [...]Outcome{messages.NotPersisted: Fail, messages.PossiblyPersisted: Unknown, messages.Persisted: OK}[d.Status]
+	}
+	if d.Err != nil {
+		w.Error = d.Err.Error()
+		w.EndedByContext = errors.Is(d.Err, context.DeadlineExceeded) || errors.Is(d.Err, context.Canceled)
+	}
+	if p.ctx != nil {
+		w.Context = time.Duration(p.ctx.at)
+	}
+	if r.settings.Abrupt == 0 {
+		// Otherwise whatever was under way ended with the producer.
+		w.Deadline = w.Admitted + time.Duration(r.settings.DeliveryTimeout) + deadlineSlack
+		if p.parked || w.MustFail {
+			w.Deadline += time.Duration(r.settings.TopicWait) + deadlineSlack
+		}
+		if r.faults.counts.Kinds[TopicRecreated] > 0 {
+			w.Deadline += time.Duration(r.settings.DeliveryTimeout) // records that go to the new topic begin again
+		}
+	}
+	return w
+}
+
+// String is a run in a line.
+func (r *Result) String() string {
+	return fmt.Sprintf("seed %d, %d records: hash %016x, %d events, %d turns, %v of virtual time, outcomes %v", r.Plan.Seed, r.Plan.Records, r.Hash, r.Events, r.Turns, r.Virtual, r.Outcomes)
+}

@@ -1,0 +1,446 @@
+package simulation
+
+import (
+	"fmt"
+	"time"
+)
+
+// Class is a kind of violation, in Jepsen's words where Jepsen has one.
+type Class string
+
+// The classes.
+const (
+	LostWrite           Class = "lost-write"           // acknowledged, and in no log
+	Duplicate           Class = "duplicate"            // a numbered record stands in the log more than once
+	NonmonotonicSend    Class = "nonmonotonic-send"    // a partition's order is not the order of admission
+	InconsistentOffsets Class = "inconsistent-offsets" // acknowledged at an offset that holds something else
+	Unseen              Class = "unseen"               // acknowledged, and no reader will see it
+	AbortedRead         Class = "aborted-read"         // answered "not persisted", and in the log
+	FlushEarly          Class = "flush-early"          // Flush returned before an outcome that it waits for
+	Phantom             Class = "phantom"              // in the log, and produced by nobody
+	SequenceGap         Class = "sequence-gap"         // the sequences of an epoch are not 0, 1, 2, …
+	SequenceReused      Class = "sequence-reused"      // a sequence named two records
+	NoOutcome           Class = "no-outcome"           // admitted, and never answered
+	ManyOutcomes        Class = "many-outcomes"        // answered more than once
+	WrongOutcome        Class = "wrong-outcome"        // an answer that contradicts itself or the record
+	LateOutcome         Class = "late-outcome"         // answered after its own deadline
+	BufferExceeded      Class = "buffer-exceeded"      // more memory was charged than the budget has
+	Leak                Class = "leak"                 // memory, actors or callers are left behind
+	NotLive             Class = "not-live"             // after healing, a record is not acknowledged
+	Wedged              Class = "wedged"               // an actor or a caller waits for ever
+	Protocol            Class = "protocol"             // what no client may send a broker or tell a transport
+	RuntimeError        Class = "runtime-error"        // the runtime's own word that it is broken
+	Panic               Class = "panic"                // a panic that nobody planned
+	Endless             Class = "endless"              // turns without an end
+)
+
+// Violation is one promise that did not hold.
+type Violation struct {
+	Class Class
+	Text  string
+}
+
+// String returns class and text.
+func (v Violation) String() string { return string(v.Class) + ": " + v.Text }
+
+// Outcome is how an operation ended.
+type Outcome int
+
+// The outcomes. Unknown is Jepsen's "info": it may have happened or not, and
+// neither is a violation.
+const (
+	Unanswered Outcome = iota
+	OK
+	Fail
+	Unknown
+)
+
+// Write is one record that somebody produced, and what was said of it.
+type Write struct {
+	ID    uint64
+	Value string
+	Topic string
+	// Asked is the partition it was produced to; −1: the partitioner's choice.
+	Asked int32
+	// Line and Order say what came before what: records of one line were admitted
+	// one after the other, in ascending Order. Order 0: it was never admitted.
+	Line  int
+	Order int
+
+	// Answers is how often it was answered.
+	Answers   int
+	Outcome   Outcome
+	Error     string
+	AnswerFor string // the topic of the answer
+	Partition int32
+	Offset    int64 // −1: not known
+
+	// Admitted and Answered are virtual times; Deadline is when the answer is
+	// late, 0 for never.
+	Admitted, Answered, Deadline time.Duration
+	// HeldUp is for how long callbacks have held up answers meanwhile.
+	HeldUp time.Duration
+	// Context is the end of its context, 0 for none; EndedByContext says that
+	// this is what it failed with.
+	Context        time.Duration
+	EndedByContext bool
+	// MustFail is for a record that has no place to go to, Probe for one that
+	// must be acknowledged since everything has healed.
+	MustFail, Probe bool
+}
+
+// Entry is one record in a log.
+type Entry struct {
+	Value      []byte
+	ProducerID int64 // −1: not numbered
+	Epoch      int16
+	Sequence   int32
+}
+
+// Log is the log of one partition, in one life of its topic.
+type Log struct {
+	Topic     string
+	Partition int32
+	// Life counts how often the topic was deleted and created again.
+	Life int
+	// Lost is for what stood at a leader that was deposed, and was cut off.
+	Lost    bool
+	Entries []Entry
+	// Visible is the number of entries that readers see.
+	Visible int64
+}
+
+// Attempt is one record as a broker was sent it, appended or not.
+type Attempt struct {
+	Topic     string
+	Partition int32
+	Life      int
+	Entry     Entry
+}
+
+// History is everything that the checker judges.
+type History struct {
+	Writes   []Write
+	Logs     []Log
+	Attempts []Attempt
+	// Numbered is acks=all with idempotence: no duplicates. Weak is acks=1: what
+	// only a deposed leader had is lost though it was acknowledged.
+	Numbered, Weak bool
+	// BufferLimit and BufferPeak are the budget and the most of it in use;
+	// BufferLeft, UnansweredLeft, ActorsLeft and CallersLeft are what remained
+	// when everything was over.
+	BufferLimit, BufferPeak    int
+	BufferLeft, UnansweredLeft int
+	ActorsLeft                 []string
+	CallersLeft                int
+	// Observed is what was seen to be wrong while it happened.
+	Observed []Violation
+}
+
+// contextSlack is how late the runtime may be with the end of a context: it looks
+// at them every so often, not at each of their ends.
+const contextSlack = 500 * time.Millisecond
+
+// standing is where a value stands.
+type standing struct {
+	log    int // index in Logs
+	offset int64
+}
+
+type check struct {
+	*History
+	found      [][]standing // by index in Writes
+	violations []Violation
+}
+
+func (c *check) add(class Class, format string, args ...any) {
+	c.violations = append(c.violations, Violation{class, fmt.Sprintf(format, args...)})
+}
+
+// Check says what is wrong with a history. It is a function of the history alone.
+func Check(h *History) []Violation {
+	c := &check{History: h, violations: append([]Violation(nil), h.Observed...)}
+	c.find()
+	for i := range h.Writes {
+		w := &h.Writes[i]
+		if w.Order == 0 {
+			continue
+		}
+		c.answer(w)
+		c.standing(i)
+	}
+	c.order()
+	c.sequences()
+	c.reuse()
+	c.remains()
+	return c.violations
+}
+
+// find looks up where each value stands.
+func (c *check) find() {
+	known := make(map[string]int32, len(c.Writes))
+	for i := range c.Writes {
+		known[c.Writes[i].Value] = int32(i)
+	}
+	c.found = make([][]standing, len(c.Writes))
+	once := make([]standing, len(c.Writes)) // most stand once, and need no slice of their own
+	for l := range c.Logs {
+		for offset, e := range c.Logs[l].Entries {
+			i, ok := known[string(e.Value)]
+			if !ok {
+				c.add(Phantom, "partition %s/%d holds at %d what nobody produced: %.40q", c.Logs[l].Topic, c.Logs[l].Partition, offset, e.Value)
+				continue
+			}
+			if c.found[i] == nil {
+				c.found[i] = once[i : i : i+1]
+			}
+			c.found[i] = append(c.found[i], standing{l, int64(offset)})
+		}
+	}
+}
+
+// kept is where a record stands in logs that were not cut off.
+func (c *check) kept(write int) []standing {
+	all := c.found[write]
+	for i, s := range all {
+		if c.Logs[s.log].Lost {
+			kept := append([]standing(nil), all[:i]...)
+			for _, s := range all[i:] {
+				if !c.Logs[s.log].Lost {
+					kept = append(kept, s)
+				}
+			}
+			return kept
+		}
+	}
+	return all
+}
+
+// answer judges the outcome by itself.
+func (c *check) answer(w *Write) {
+	switch {
+	case w.Answers == 0:
+		c.add(NoOutcome, "record %d, admitted at %v, was never answered", w.ID, w.Admitted)
+		return
+	case w.Answers > 1:
+		c.add(ManyOutcomes, "record %d was answered %d times", w.ID, w.Answers)
+	}
+	if (w.Error == "") != (w.Outcome == OK) {
+		c.add(WrongOutcome, "record %d: outcome %d with error %q", w.ID, w.Outcome, w.Error)
+	}
+	if w.AnswerFor != w.Topic {
+		c.add(WrongOutcome, "record %d for topic %q was answered for topic %q", w.ID, w.Topic, w.AnswerFor)
+	}
+	if w.Asked >= 0 && w.Partition != w.Asked {
+		c.add(WrongOutcome, "record %d asked for partition %d and was answered %d", w.ID, w.Asked, w.Partition)
+	}
+	if w.MustFail && w.Outcome != Fail {
+		c.add(WrongOutcome, "record %d, which has no place to go to, has outcome %d", w.ID, w.Outcome)
+	}
+	if w.Probe && w.Outcome != OK {
+		c.add(NotLive, "after healing, record %d for partition %d failed: %s", w.ID, w.Asked, w.Error)
+	}
+	at := w.Answered - w.HeldUp
+	if w.Deadline > 0 && at > w.Deadline {
+		c.add(LateOutcome, "record %d, admitted at %v, was answered at %v, limit %v (%s)", w.ID, w.Admitted, w.Answered, w.Deadline, w.Error)
+	}
+	switch {
+	case w.Context == 0 && w.EndedByContext:
+		c.add(WrongOutcome, "record %d has no context and failed with one: %s", w.ID, w.Error)
+	case w.Context == 0 || w.Deadline == 0:
+	case at > w.Context+contextSlack:
+		c.add(LateOutcome, "record %d was answered %v after the end of its context (%s)", w.ID, w.Answered-w.Context, w.Error)
+	case w.EndedByContext && w.Answered < w.Context:
+		c.add(WrongOutcome, "record %d failed with its context's end, %v before it", w.ID, w.Context-w.Answered)
+	}
+}
+
+// standing judges the outcome against the logs.
+func (c *check) standing(i int) {
+	w := &c.Writes[i]
+	if w.Answers == 0 {
+		return
+	}
+	at := c.kept(i)
+	if len(at) > 1 && c.Numbered {
+		c.add(Duplicate, "record %d stands %d times in the log, %s (outcome %d, %s)", w.ID, len(at), c.places(at), w.Outcome, w.Error)
+	}
+	switch w.Outcome {
+	case OK:
+		if len(at) == 0 {
+			if !c.Weak || len(c.found[i]) == 0 {
+				c.add(LostWrite, "record %d was acknowledged at %s/%d@%d and is in no log", w.ID, w.AnswerFor, w.Partition, w.Offset)
+			}
+			return
+		}
+		for _, s := range at {
+			l := &c.Logs[s.log]
+			if l.Topic != w.Topic || l.Partition != w.Partition || w.Offset >= 0 && s.offset != w.Offset {
+				continue
+			}
+			if s.offset >= l.Visible {
+				c.add(Unseen, "record %d was acknowledged at %s/%d@%d, and readers see no more than %d records", w.ID, l.Topic, l.Partition, s.offset, l.Visible)
+			}
+			return
+		}
+		if !c.Weak || len(c.found[i]) == len(at) {
+			c.add(InconsistentOffsets, "record %d was acknowledged at %s/%d@%d and stands at %s", w.ID, w.AnswerFor, w.Partition, w.Offset, c.places(at))
+		}
+	case Fail:
+		if len(at) > 0 {
+			c.add(AbortedRead, "record %d was answered \"not persisted\" (%s) and stands at %s", w.ID, w.Error, c.places(at))
+		}
+	}
+}
+
+func (c *check) places(at []standing) string {
+	text := ""
+	for _, s := range at {
+		l := &c.Logs[s.log]
+		text += fmt.Sprintf(" %s/%d@%d", l.Topic, l.Partition, s.offset)
+		if l.Life > 0 {
+			text += fmt.Sprintf(" (life %d)", l.Life)
+		}
+	}
+	if text == "" {
+		return "nowhere"
+	}
+	return text[1:]
+}
+
+// order judges whether each partition has the records of a line in the order of
+// their admission.
+func (c *check) order() {
+	type lane struct {
+		topic     string
+		partition int32
+		line      int
+	}
+	type last struct {
+		life   int
+		offset int64
+		id     uint64
+		order  int
+	}
+	lasts := make(map[lane]last)
+	for _, i := range c.byOrder() {
+		w := &c.Writes[i]
+		if w.Outcome != OK || w.Answers == 0 {
+			continue
+		}
+		at := c.kept(i)
+		if len(at) == 0 {
+			continue
+		}
+		s := at[0]
+		for _, other := range at {
+			// Unnumbered and sent again: one of them is what was acknowledged.
+			if other.offset == w.Offset {
+				s = other
+				break
+			}
+		}
+		l := &c.Logs[s.log]
+		key := lane{l.Topic, l.Partition, w.Line}
+		before, ok := lasts[key]
+		if ok && (l.Life < before.life || l.Life == before.life && s.offset <= before.offset) {
+			c.add(NonmonotonicSend, "record %d, admitted after %d, stands before it in partition %s/%d (%d, %d)", w.ID, before.id, l.Topic, l.Partition, s.offset, before.offset)
+		}
+		lasts[key] = last{l.Life, s.offset, w.ID, w.Order}
+	}
+}
+
+// byOrder is the index of every admitted write, by order of admission.
+func (c *check) byOrder() []int {
+	most := 0
+	for i := range c.Writes {
+		most = max(most, c.Writes[i].Order)
+	}
+	slots := make([]int, most+1)
+	for i := range c.Writes {
+		if o := c.Writes[i].Order; o > 0 {
+			slots[o] = i + 1
+		}
+	}
+	ordered := slots[:0]
+	for _, i := range slots {
+		if i > 0 {
+			ordered = append(ordered, i-1)
+		}
+	}
+	return ordered
+}
+
+// producerEpoch is one identity of a producer.
+type producerEpoch struct {
+	id    int64
+	epoch int16
+}
+
+// sequences judges that each log has the sequences of an epoch without a hole,
+// from 0.
+func (c *check) sequences() {
+	for i := range c.Logs {
+		l := &c.Logs[i]
+		if l.Lost {
+			continue
+		}
+		next := make(map[producerEpoch]int64, 4)
+		for offset, e := range l.Entries {
+			if e.ProducerID < 0 {
+				continue
+			}
+			key := producerEpoch{e.ProducerID, e.Epoch}
+			if int64(e.Sequence) != next[key] {
+				c.add(SequenceGap, "partition %s/%d@%d: producer %d, epoch %d goes on with sequence %d, expected %d", l.Topic, l.Partition, offset, key.id, key.epoch, e.Sequence, next[key])
+			}
+			next[key] = (int64(e.Sequence) + 1) & 0x7fffffff
+		}
+	}
+}
+
+// reuse judges that a sequence never names another record, appended or not.
+func (c *check) reuse() {
+	type name struct {
+		producerEpoch
+		topic     string
+		partition int32
+		life      int // a topic that was created again is another
+		sequence  int32
+	}
+	named := make(map[name]int32, len(c.Attempts))
+	for i := range c.Attempts {
+		a := &c.Attempts[i]
+		if a.Entry.ProducerID < 0 {
+			continue
+		}
+		key := name{producerEpoch{a.Entry.ProducerID, a.Entry.Epoch}, a.Topic, a.Partition, a.Life, a.Entry.Sequence}
+		before, ok := named[key]
+		if !ok {
+			named[key] = int32(i)
+			continue
+		}
+		if first := c.Attempts[before].Entry.Value; string(first) != string(a.Entry.Value) {
+			c.add(SequenceReused, "partition %s/%d: producer %d, epoch %d, sequence %d named %.20q and then %.20q", a.Topic, a.Partition, key.id, key.epoch, key.sequence, first, a.Entry.Value)
+		}
+	}
+}
+
+// remains judges what was left, and what was used.
+func (c *check) remains() {
+	if c.BufferPeak > c.BufferLimit {
+		c.add(BufferExceeded, "%d bytes were charged to a buffer of %d", c.BufferPeak, c.BufferLimit)
+	}
+	if c.BufferLeft != 0 {
+		c.add(Leak, "%d bytes are still charged to the buffer", c.BufferLeft)
+	}
+	if c.UnansweredLeft != 0 {
+		c.add(NoOutcome, "the runtime counts %d records without an outcome", c.UnansweredLeft)
+	}
+	if len(c.ActorsLeft) > 0 {
+		c.add(Leak, "actors are left: %v", c.ActorsLeft)
+	}
+	if c.CallersLeft != 0 {
+		c.add(Wedged, "%d callers wait for ever", c.CallersLeft)
+	}
+}

@@ -1,0 +1,105 @@
+package simulation
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/troupe-kafka/troupe/protocol"
+)
+
+// Kind is one kind of what can go wrong.
+type Kind int
+
+// The kinds of faults. Those that happen to something (a request, a write, a
+// message) are planned by the number of the occurrence; those that happen by
+// themselves are planned by the virtual time.
+const (
+	CutBeforeAppend   Kind = iota // the connection ends before the request is served
+	CutMidAppend                  // the connection ends when some partitions of a request are served
+	CutAfterAppend                // the request is served, its answer is lost
+	WriteFails                    // a write ends half-way
+	SlowWrite                     // the socket takes its time
+	SlowAnswer                    // the broker takes its time
+	SlowLink                      // a connection is slow in both directions, as long as it lives
+	LateArrival                   // requests of a connection that has ended reach the broker much later
+	BlackHole                     // no answer, and the connection stays open
+	DialRefused                   // nobody listens
+	DialHangs                     // the connection never comes up
+	StaleView                     // a broker learns late who leads
+	TimedOutAfter                 // REQUEST_TIMED_OUT after the request's timeout, appended
+	TooFewReplicas                // NOT_ENOUGH_REPLICAS, not appended
+	TooFewAfterAppend             // NOT_ENOUGH_REPLICAS_AFTER_APPEND, appended
+	MovedAfterAppend              // NOT_LEADER_OR_FOLLOWER with a base offset, appended, and the leader moves
+	UnknownError                  // UNKNOWN_SERVER_ERROR, appended or not
+	ErrorAnswer                   // any code of the error table, appended or not as the code allows
+	FatalAnswer                   // a code that ends the producer
+	Throttled                     // throttle time in the answer
+	MetadataFails                 // a metadata request is cut
+	NoProducerIDYet               // COORDINATOR_LOAD_IN_PROGRESS
+	ActorCrash                    // an actor panics instead of handling a message
+	CallbackSlow                  // the user's callback takes its time
+	CallbackPanics                // the user's callback panics
+	CutAnyTime                    // all connections to a broker end
+	BrokerDown                    // a broker is away for a while
+	ClusterDown                   // all brokers are away for a while
+	RollingUpgrade                // the brokers restart one after the other, with newer versions
+	LeaderMoves                   // another broker leads a partition
+	LeaderIsolated                // a leader without followers: what it appends is lost
+	LeaderLost                    // a partition has no leader for a while
+	ZombieLeader                  // a broker leads on while another was elected
+	TopicRecreated                // the topic is deleted and created again
+	WallClockJumps                // somebody sets the wall clock; the monotonic clock does not care
+	Kinds                         // how many kinds there are
+
+	firstTimed = CutAnyTime
+)
+
+var kindNames = [Kinds]string{
+	"cut-before-append", "cut-mid-append", "cut-after-append", "write-fails", "slow-write", "slow-answer", "slow-link", "late-arrival",
+	"black-hole", "dial-refused", "dial-hangs", "stale-view", "timed-out-after-append", "too-few-replicas", "too-few-after-append",
+	"moved-after-append", "unknown-error", "error-answer", "fatal-answer", "throttled", "metadata-fails", "no-producer-id-yet", "actor-crash",
+	"callback-slow", "callback-panics", "cut-any-time", "broker-down", "cluster-down", "rolling-upgrade", "leader-moves",
+	"leader-isolated", "leader-lost", "zombie-leader", "topic-recreated", "wall-clock-jumps",
+}
+
+// String returns the kind's name.
+func (k Kind) String() string {
+	if k < 0 || k >= Kinds {
+		return fmt.Sprintf("Kind(%d)", int(k))
+	}
+	return kindNames[k]
+}
+
+// Timed reports whether faults of the kind happen by themselves, at a time.
+func (k Kind) Timed() bool { return k >= firstTimed }
+
+// MarshalText implements encoding.TextMarshaler.
+func (k Kind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (k *Kind) UnmarshalText(text []byte) error {
+	i := slices.Index(kindNames[:], string(text))
+	if i < 0 {
+		return fmt.Errorf("simulation: no fault is called %q", text)
+	}
+	*k = Kind(i)
+	return nil
+}
+
+// producible are the codes that an ErrorAnswer may have: all of the table but
+// those that end the producer, and none.
+var producible = sync.OnceValue(func() []protocol.ErrorCode { return codesOf(false) })
+
+// fatal are the codes that a FatalAnswer may have.
+var fatal = sync.OnceValue(func() []protocol.ErrorCode { return codesOf(true) })
+
+func codesOf(fatal bool) (codes []protocol.ErrorCode) {
+	for i := range codeCount {
+		code := protocol.ErrorCode(i - 1)
+		if code != protocol.None && (code.Info().Action == protocol.Fatal) == fatal {
+			codes = append(codes, code)
+		}
+	}
+	return codes
+}

@@ -1,0 +1,128 @@
+package simulation
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/troupe-kafka/troupe"
+	"github.com/troupe-kafka/troupe/codecs"
+)
+
+// Settings is what a run of the campaign draws besides its faults: the options
+// of the producer, small enough for the limits to matter, and the cluster.
+type Settings struct {
+	Span            Duration        `json:"span"` // the time over which records are produced
+	DeliveryTimeout Duration        `json:"delivery_timeout"`
+	TopicWait       Duration        `json:"topic_wait"`
+	RequestTimeout  Duration        `json:"request_timeout"`
+	BatchMaxBytes   int             `json:"batch_max_bytes"`
+	RequestMaxBytes int             `json:"request_max_bytes"`
+	Linger          Duration        `json:"linger"`
+	MaxInFlight     int             `json:"max_in_flight"`
+	BufferBytes     int             `json:"buffer_bytes"`
+	PaceBytes       int             `json:"pace_bytes"`
+	StickyBytes     int             `json:"sticky_bytes"`
+	SlowRequest     Duration        `json:"slow_request"`
+	ConnectionIdle  Duration        `json:"connection_idle"`
+	MetadataIdle    Duration        `json:"metadata_idle"`
+	MetadataMaxAge  Duration        `json:"metadata_max_age"`
+	Compression     string          `json:"compression"`
+	Numbered        bool            `json:"numbered"` // acks all and idempotent; else acks 1
+	TopicCreatedAt  Duration        `json:"topic_created_at"`
+	Cluster         ClusterSettings `json:"cluster"`
+	// Abrupt is when the producer is ended in the middle of it all; 0: it is not.
+	Abrupt Duration `json:"abrupt,omitempty"`
+	// Close is how it is ended: stop, poison or now.
+	Close string `json:"close"`
+}
+
+// one draws one of several.
+func one[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }
+
+// drawSettings draws the settings of a run of so many records.
+func drawSettings(r *rand.Rand, records int) Settings {
+	longest := 3
+	if records > 300 {
+		longest = 14
+	}
+	s := Settings{
+		Span:            Duration(time.Second + between(r, 0, time.Duration(longest)*time.Second)),
+		DeliveryTimeout: Duration(one(r, 7*time.Second, 20*time.Second, 2*time.Minute)),
+		TopicWait:       Duration(one(r, 500*time.Millisecond, 30*time.Second, 30*time.Second, 30*time.Second, 30*time.Second, 30*time.Second)),
+		RequestTimeout:  Duration(time.Duration(1+r.IntN(4)) * time.Second),
+		BatchMaxBytes:   one(r, 300, 2000, 8000, 100_000),
+		RequestMaxBytes: one(r, 2000, 20_000, 1<<20),
+		Linger:          Duration(one(r, 0, 5*time.Millisecond, 100*time.Millisecond)),
+		MaxInFlight:     one(r, 1, 2, 5),
+		BufferBytes:     one(r, 1<<20, 4<<20),
+		PaceBytes:       one(r, 0, 128<<10, 8<<20),
+		StickyBytes:     one(r, 1000, 256<<10),
+		SlowRequest:     Duration(one(r, 100*time.Millisecond, 2*time.Second)),
+		ConnectionIdle:  Duration(one(r, time.Second, 9*time.Minute)),
+		MetadataIdle:    Duration(one(r, time.Second, 5*time.Minute, 5*time.Minute, 5*time.Minute)),
+		MetadataMaxAge:  Duration(one(r, time.Second, 5*time.Second, 5*time.Minute, 5*time.Minute)),
+		Compression:     one(r, codecs.None, codecs.None, codecs.Snappy, codecs.LZ4).String(),
+		Numbered:        r.IntN(6) > 0,
+		Close:           one(r, "stop", "poison", "now"),
+	}
+	if r.IntN(2) == 0 {
+		// The topic may be younger than the producer.
+		s.TopicCreatedAt = Duration(between(r, 0, 2*time.Second))
+	}
+	if r.IntN(10) == 0 {
+		s.Abrupt = Duration(1 + r.Int64N(int64(s.Span)))
+	}
+	s.Cluster = drawCluster(r)
+	return s
+}
+
+// drawCluster draws the ages of three brokers: most often the same.
+func drawCluster(r *rand.Rand) ClusterSettings {
+	age := func() BrokerSettings {
+		b := BrokerSettings{Produce: newestProduce, Metadata: newestMetadata}
+		if r.IntN(2) == 0 {
+			b.Produce = int16(3 + r.IntN(newestProduce-3+1))
+			b.Metadata = int16(min(4+r.IntN(newestMetadata-4+1), newestMetadata))
+		}
+		b.Ancient = r.IntN(8) == 0
+		return b
+	}
+	c := ClusterSettings{Brokers: []BrokerSettings{age()}}
+	mixed := r.IntN(4) == 0
+	for range brokerCount - 1 {
+		b := c.Brokers[0]
+		if mixed {
+			if b = age(); (b.Metadata < topicIDsInMetadata) != (c.Brokers[0].Metadata < topicIDsInMetadata) {
+				b.Metadata = c.Brokers[0].Metadata
+			}
+		}
+		c.Brokers = append(c.Brokers, b)
+	}
+	for range partitionCount {
+		c.Epochs = append(c.Epochs, int32(r.IntN(4)))
+	}
+	return c
+}
+
+// options are the producer's.
+func (s *Settings) options() []troupe.Option {
+	compression := codecs.None
+	for _, id := range []codecs.ID{codecs.Snappy, codecs.LZ4, codecs.Gzip, codecs.Zstd} {
+		if id.String() == s.Compression {
+			compression = id
+		}
+	}
+	options := []troupe.Option{
+		troupe.WithRequestTimeout(time.Duration(s.RequestTimeout)), troupe.WithDeliveryTimeout(time.Duration(s.DeliveryTimeout)),
+		troupe.WithMaxTopicWait(time.Duration(s.TopicWait)), troupe.WithBatchMaxBytes(s.BatchMaxBytes),
+		troupe.WithRequestMaxBytes(s.RequestMaxBytes), troupe.WithLinger(time.Duration(s.Linger)), troupe.WithMaxInFlight(s.MaxInFlight),
+		troupe.WithBufferBytes(s.BufferBytes), troupe.WithRecordMaxBytes(64 << 10), troupe.WithPaceBytes(s.PaceBytes),
+		troupe.WithStickyBytes(s.StickyBytes), troupe.WithSlowRequest(time.Duration(s.SlowRequest)),
+		troupe.WithConnectionIdle(time.Duration(s.ConnectionIdle)), troupe.WithMetadataIdle(time.Duration(s.MetadataIdle)),
+		troupe.WithMetadataMaxAge(time.Duration(s.MetadataMaxAge)), troupe.WithCompression(compression),
+	}
+	if !s.Numbered {
+		options = append(options, troupe.WithAcks(troupe.AcksLeader))
+	}
+	return options
+}
