@@ -19,8 +19,8 @@ import (
 //     (workload.flush leaves parked records out).
 //   - The compressed copies of batches are charged to the budget without asking
 //     for room, so that it is exceeded (run.judge allows an eighth).
-//   - Seldom, and not gone round: see broker-wakes-itself, order-after-leader-moves
-//     and flush-recreated in testdata/open.
+//   - Seldom, and not gone round: see broker-wakes-itself and flush-recreated in
+//     testdata/open.
 //   - A topic whose id becomes known after its accumulators have ended begins
 //     again at sequence 0 (drawCluster and RollingUpgrade do not cross the
 //     version of Metadata from which topics have ids).
