@@ -73,6 +73,12 @@ func TestCheckerSees(t *testing.T) {
 			h.Writes[1].Offset = 0
 			h.Attempts = nil
 		}, []Class{NonmonotonicSend}},
+		{"with acks=1, another try of what was cut off", func(h *History) {
+			h.Weak, h.Numbered, h.Attempts = true, false, nil
+			h.Logs[0].Entries = []Entry{entry("b", 0), entry("a", 1)}
+			h.Logs = append(h.Logs, Log{Topic: "t", Lost: true, Entries: []Entry{entry("a", 1)}})
+			h.Writes[0].Offset, h.Writes[1].Offset = 1, 0
+		}, nil},
 		{"two were acknowledged at one offset", func(h *History) { h.Writes[1].Offset = 0 }, []Class{InconsistentOffsets}},
 		{"an offset is not known", func(h *History) { h.Writes[1].Offset = -1 }, nil},
 		{"readers do not see it", func(h *History) { h.Logs[0].Visible = 1 }, []Class{Unseen}},

@@ -19,6 +19,8 @@ import (
 //     (workload.flush leaves parked records out).
 //   - The compressed copies of batches are charged to the budget without asking
 //     for room, so that it is exceeded (run.judge allows an eighth).
+//   - Seldom, and not gone round: see broker-wakes-itself and flush-recreated in
+//     testdata/open.
 //   - A topic whose id becomes known after its accumulators have ended begins
 //     again at sequence 0 (drawCluster and RollingUpgrade do not cross the
 //     version of Metadata from which topics have ids).
@@ -30,6 +32,8 @@ func openCrash(path string, message any) bool {
 	case *messages.AssignLeader: // to an accumulator
 		return true
 	case *messages.PartitionReady: // to a broker
+		return true
+	case *messages.ForgetTopic: // to the metadata actor
 		return true
 	default:
 		return path == "" || path == "router" || actorKind(path) == "connection" && reflect.TypeOf(m).String() == "*broker.linkClosed"
