@@ -220,6 +220,8 @@ func (l *workload) refuse(r *produced, err error) bool {
 	case r.ctx != nil && r.ctx.err != nil && errors.Is(err, r.ctx.err):
 	case errors.Is(err, messages.ErrClosed) && l.run.closing:
 	case errors.Is(err, messages.ErrFatal) && l.run.ended():
+	case errors.Is(err, messages.ErrUnknownPartition) && r.partition >= partitionCount:
+		// It waited for room in the parking until the partitions were known.
 	default:
 		l.run.violation(WrongOutcome, "record %d was refused: %v", r.tag, err)
 	}

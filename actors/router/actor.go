@@ -452,7 +452,7 @@ func (k *keeper) spawn(c actor.Context, t *Topic, id [16]byte, partition int32, 
 // of a newer leader already (KIP-951). It returns leader and epoch.
 func (k *keeper) assign(topic string, box messages.Appender, partition, leader, epoch int32) (int32, int32) {
 	if h := k.hinted[topic][partition]; h != nil {
-		if h.isNewerThan(epoch) {
+		if k.brokers[h.leader] != nil && h.isNewerThan(epoch) {
 			leader, epoch = h.leader, h.epoch
 		} else {
 			delete(k.hinted[topic], partition)

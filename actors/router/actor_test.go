@@ -68,6 +68,8 @@ func TestLeaders(t *testing.T) {
 		{"metadata that is older than the hint", func() { describe(0, 4) }, 1, 5, true},
 		{"metadata as new as the hint", func() { describe(2, 5) }, 2, 5, true},
 		{"newer metadata", func() { describe(0, 7) }, 0, 7, true},
+		{"a hint, and metadata of a broker without epochs", func() { hint(0, 1, 9); describe(2, -1) }, 2, -1, true},
+		{"metadata with epochs again", func() { describe(0, 7) }, 0, 7, true},
 		{"a hint that is older than metadata", func() { hint(0, 1, 6) }, 0, 7, false},
 		{"a hint as new as metadata", func() { hint(0, 1, 7) }, 0, 7, false},
 		{"a hint to a broker that nobody knows", func() { hint(0, 9, 8) }, 0, 7, false},

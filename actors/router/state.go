@@ -23,8 +23,10 @@ type leaderHint struct {
 }
 
 // isNewerThan says whether the hint still counts beside an answer of metadata.
+// One without epochs, of a broker that is older than they are, cannot be told from
+// a newer one, and is believed.
 func (h *leaderHint) isNewerThan(epoch int32) bool {
-	if h.epoch <= epoch {
+	if epoch < 0 || h.epoch <= epoch {
 		return false
 	}
 	h.older++
