@@ -82,6 +82,9 @@ type Appender interface {
 	// long; it reports whether it did. Reopen takes it back.
 	Retire(idle time.Duration) bool
 	Reopen()
+	// Reannounce says once more that batches are ready, if they are: the broker
+	// may have lost the announcement in a crash.
+	Reannounce()
 	// Evacuate closes a partition whose topic was deleted and created again. It
 	// hands back the records that were never handed to a broker, answers all
 	// others with cause, and returns the identity it numbered under.

@@ -12,7 +12,6 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/troupe-kafka/troupe"
-	"github.com/troupe-kafka/troupe/codecs"
 	"github.com/troupe-kafka/troupe/messages"
 )
 
@@ -285,9 +284,6 @@ func (r *run) judge() []Violation {
 	h := &r.history
 	h.Numbered, h.Weak = r.settings.Numbered, !r.settings.Numbered
 	h.BufferLimit, h.BufferPeak = r.settings.BufferBytes, r.peak
-	if r.settings.Compression != codecs.None.String() && !r.strict {
-		h.BufferLimit += r.settings.BufferBytes / 8 // see known.go
-	}
 	h.Logs, h.Attempts, h.Observed = r.Logs(), r.Attempts(), r.observed
 	h.Writes = make([]Write, 0, len(r.load.records))
 	for _, p := range r.load.records {

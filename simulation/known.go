@@ -1,8 +1,6 @@
 package simulation
 
 import (
-	"reflect"
-
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/troupe-kafka/troupe/messages"
@@ -28,16 +26,7 @@ import (
 // openCrash reports whether a panic instead of handling a message is known not to
 // be survived by what the actor at the path is responsible for.
 func openCrash(path string, message any) bool {
-	switch m := message.(type) {
-	case *messages.AssignLeader: // to an accumulator
-		return true
-	case *messages.PartitionReady: // to a broker
-		return true
-	case *messages.ForgetTopic: // to the metadata actor
-		return true
-	default:
-		return path == "" || path == "router" || actorKind(path) == "connection" && reflect.TypeOf(m).String() == "*broker.linkClosed"
-	}
+	return false
 }
 
 // crashable reports whether the loss of a message by a panic must be survived:
@@ -45,7 +34,8 @@ func openCrash(path string, message any) bool {
 func crashable(message any) bool {
 	switch message.(type) {
 	case *actor.Started, *actor.Stop, *actor.Stopping, *actor.Stopped, *actor.Restart, *actor.Restarting, *actor.Watch, *actor.Unwatch,
-		*actor.Terminated, *actor.Failure, *actor.PoisonPill, *messages.BeginClose, *messages.CloseNow:
+		*actor.Terminated, *actor.Failure, *actor.PoisonPill, *messages.BeginClose, *messages.CloseNow,
+		*messages.Crashed: // who crashes over it again, ends
 		return false
 	}
 	return true

@@ -92,9 +92,7 @@ func drawCluster(r *rand.Rand) ClusterSettings {
 	for range brokerCount - 1 {
 		b := c.Brokers[0]
 		if mixed {
-			if b = age(); (b.Metadata < topicIDsInMetadata) != (c.Brokers[0].Metadata < topicIDsInMetadata) {
-				b.Metadata = c.Brokers[0].Metadata
-			}
+			b = age()
 		}
 		c.Brokers = append(c.Brokers, b)
 	}

@@ -353,11 +353,7 @@ func (c *smallCluster) upgrade(at int, d time.Duration, pick uint32) {
 	}
 	b := c.brokers[at]
 	c.down(b, d, true, pick)
-	if b.Metadata < topicIDsInMetadata && !c.strict {
-		b.Metadata = topicIDsInMetadata - 1 // see known.go
-	} else {
-		b.Metadata = newestMetadata
-	}
+	b.Metadata = newestMetadata
 	b.Produce, b.Ancient = newestProduce, false
 	c.later(2*d, func() { c.upgrade(at+1, d, pick>>1) })
 }

@@ -67,6 +67,7 @@ type root struct {
 	identity  messages.Identity
 	asked     int // rotates over brokers for requests that any can answer
 	known     []int32
+	view      *messages.ClusterView // the latest; nil: none yet
 	isReady   bool
 	closing   bool
 	stopping  bool
@@ -83,7 +84,7 @@ func Start(parent actor.SpawnerContext, c Config) (*Troupe, error) {
 	s.Sequences, s.Stamps, s.Gate = sequencer.NewLedger(), seams.NewStamps(s.Clock), s.NewGate()
 	r.budget = memory.NewBudget(s.BufferBytes, s.Parking)
 	r.routes = router.New(router.Config{
-		Settings: s, Budget: r.budget, Partitioner: c.Partitioner, HashedByMurmur2: c.HashedByMurmur2,
+		Settings: s, Budget: r.budget, Partitioner: c.Partitioner, HashedByMurmur2: c.HashedByMurmur2, Supervisor: restartBugs{settings: s},
 		Spawn: func(parent actor.SpawnerContext, spec messages.AccumulatorSpec) (messages.Appender, error) {
 			return accumulator.Spawn(parent, s, r.budget, r.self, spec)
 		},
@@ -92,7 +93,10 @@ func Start(parent actor.SpawnerContext, c Config) (*Troupe, error) {
 		// Also by a producer that has ended: its tombstone keeps the name.
 		return nil, fmt.Errorf("actor %s: %w", r.processID, actor.ErrNameExists)
 	}
-	props := s.Props(s.Name, func() actor.Actor { return r }, actor.WithSupervisor(restartBugs{s}))
+	props := s.Props(s.Name, func() actor.Actor { return r }, actor.WithGuardian(guardian), actor.WithSupervisor(restartBugs{
+		settings: s, resumes: func(child *actor.PID) bool { return r.router.Equal(child) },
+		then: func(system *actor.ActorSystem, child *actor.PID) { system.Root.Send(r.self, &childCrashed{child}) },
+	}))
 	pid, err := parent.SpawnNamed(props, s.Name)
 	if err != nil {
 		return nil, fmt.Errorf("actor %s: %w", s.Name, err)
@@ -105,6 +109,48 @@ func Start(parent actor.SpawnerContext, c Config) (*Troupe, error) {
 	}
 	system.Root.Send(pid, &begin{})
 	return &Troupe{Router: r.routes, Budget: r.budget, PID: process, root: pid, system: system, shared: r.shared, settings: s}, nil
+}
+
+// childCrashed tells the root that a child crashed and goes on; it has lost the
+// message that it crashed over.
+type childCrashed struct{ who *actor.PID }
+
+// childCrashed says again to a child what it may have lost.
+func (r *root) childCrashed(c actor.Context, who *actor.PID) {
+	c.Send(r.metadata, &messages.RefreshMetadata{Reason: "an actor crashed"})
+	for _, id := range r.order() {
+		if n := r.nodes[id]; n.pid.Equal(who) {
+			c.Send(who, &messages.BrokerMoved{Address: n.info.Address})
+			if r.identity.Known() {
+				c.Send(who, &messages.IdentityChanged{Identity: r.identity})
+			}
+			r.routes.Reannounce()
+		}
+	}
+	if r.router.Equal(who) && r.view != nil {
+		r.clusterChanged(c)
+	}
+}
+
+// recover derives again what the root has to tell, after it crashed itself.
+func (r *root) recover(c actor.Context) {
+	switch {
+	case r.router == nil:
+		r.begin(c)
+		return
+	case r.sequencer == nil: // half of a beginning
+		r.fail(messages.ErrInternal)
+		c.Stop(c.Self())
+		return
+	}
+	c.Send(r.router, &messages.Crashed{}) // it asks again for what it needs
+	c.Send(r.metadata, &messages.RefreshMetadata{Reason: "an actor crashed"})
+	if r.Settings.Idempotent {
+		c.Send(r.sequencer, &messages.NeedIdentity{})
+	}
+	if r.view != nil {
+		r.clusterChanged(c)
+	}
 }
 
 // begin starts the children, when everything they need is in place.
@@ -131,7 +177,14 @@ func (r *root) Receive(c actor.Context) {
 			c.Send(r.sequencer, &messages.NeedIdentity{})
 		}
 	case *messages.ClusterChanged:
-		r.clusterChanged(c, m)
+		r.view = m.View
+		r.clusterChanged(c)
+	case *childCrashed:
+		r.childCrashed(c, m.who)
+	case *messages.Crashed:
+		s := r.Settings
+		s.Log.Error().Interface("panic", m.Reason).Str("actor", s.Name).Type("message", m.Message).Msg("an actor panicked: this is a bug; it goes on and its records are kept")
+		r.recover(c)
 	case *messages.RefreshFailed, *messages.LeaderHinted:
 		c.Send(r.router, m)
 	case *messages.ForRouter:
@@ -235,10 +288,10 @@ func (r *root) forwardControl(c actor.Context, m *messages.ControlRequest) {
 
 // clusterChanged starts, readdresses and stops brokers, and then tells the
 // router, so that every leader it assigns exists.
-func (r *root) clusterChanged(c actor.Context, m *messages.ClusterChanged) {
+func (r *root) clusterChanged(c actor.Context) {
 	present := make(map[int32]bool)
 	r.known = r.known[:0]
-	for _, info := range m.View.Brokers {
+	for _, info := range r.view.Brokers {
 		present[info.ID] = true
 		r.known = append(r.known, info.ID)
 		n := r.nodes[info.ID]
@@ -255,14 +308,14 @@ func (r *root) clusterChanged(c actor.Context, m *messages.ClusterChanged) {
 		if messages.IsSeed(id) {
 			continue
 		}
-		if !present[id] && !r.leads(m.View, id) {
+		if !present[id] && !r.leads(r.view, id) {
 			c.Stop(r.nodes[id].pid)
 			delete(r.nodes, id)
 			continue
 		}
 		pids[id] = r.nodes[id].pid
 	}
-	c.Send(r.router, &messages.RoutesChanged{View: m.View, Brokers: pids})
+	c.Send(r.router, &messages.RoutesChanged{View: r.view, Brokers: pids})
 	if !r.isReady {
 		r.isReady = true
 		r.shared.ready.Open()

@@ -82,14 +82,54 @@ func (s *Reconnect) gaveUp(failure *messages.ConnectionFailure, reason any, fail
 }
 
 // restartBugs is the strategy for everything that fails only when there is a
-// bug: say so, and go on at once.
-type restartBugs struct{ settings *messages.Settings }
+// bug: say so, and go on at once. Actors whose state outlives them and that have
+// children of their own are resumed: a restart would end the children.
+type restartBugs struct {
+	settings *messages.Settings
+	// resumes says which children are resumed; they receive Crashed.
+	resumes func(child *actor.PID) bool
+	// then hears of every failure.
+	then func(system *actor.ActorSystem, child *actor.PID)
+}
 
 // HandleFailure implements actor.SupervisorStrategy.
 func (s restartBugs) HandleFailure(system *actor.ActorSystem, parent actor.Supervisor, child *actor.PID, _ *actor.RestartStatistics, reason, message any) {
 	s.settings.Log.Error().Interface("panic", reason).Str("actor", child.Id).Type("message", message).Msg("an actor panicked: this is a bug; it is restarted and its records are kept")
-	publish(system, child, reason, actor.RestartDirective)
-	parent.RestartChildren(child)
+	_, again := message.(*messages.Crashed)
+	switch {
+	case again:
+		// It crashes over what should help it: records get their outcome in its end.
+		publish(system, child, reason, actor.StopDirective)
+		parent.StopChildren(child)
+	case s.resumes != nil && s.resumes(child):
+		publish(system, child, reason, actor.ResumeDirective)
+		parent.ResumeChildren(child)
+		system.Root.Send(child, &messages.Crashed{Reason: reason, Message: message})
+	default:
+		publish(system, child, reason, actor.RestartDirective)
+		parent.RestartChildren(child)
+	}
+	if s.then != nil {
+		s.then(system, child)
+	}
+}
+
+// rootGuardian is the strategy for the roots of all troupes of a system: each is
+// resumed, and says itself what happened. The system keeps one process for it.
+type rootGuardian struct{ _ byte }
+
+var guardian = &rootGuardian{}
+
+// HandleFailure implements actor.SupervisorStrategy.
+func (*rootGuardian) HandleFailure(system *actor.ActorSystem, parent actor.Supervisor, child *actor.PID, _ *actor.RestartStatistics, reason, message any) {
+	if _, again := message.(*messages.Crashed); again {
+		publish(system, child, reason, actor.StopDirective)
+		parent.StopChildren(child)
+		return
+	}
+	publish(system, child, reason, actor.ResumeDirective)
+	parent.ResumeChildren(child)
+	system.Root.Send(child, &messages.Crashed{Reason: reason, Message: message})
 }
 
 // publish tells subscribers of the system's event stream, as protoactor's own
@@ -101,4 +141,5 @@ func publish(system *actor.ActorSystem, child *actor.PID, reason any, directive 
 var (
 	_ actor.SupervisorStrategy = (*Reconnect)(nil)
 	_ actor.SupervisorStrategy = restartBugs{}
+	_ actor.SupervisorStrategy = (*rootGuardian)(nil)
 )

@@ -179,7 +179,7 @@ func TestBugsBackOffToo(t *testing.T) {
 
 func TestOtherActorsRestartAtOnce(t *testing.T) {
 	c := newCourt(t, messages.UnlimitedRetries)
-	restartBugs{c.settings}.HandleFailure(c.system, c.guard, actor.NewPID("here", "router"), nil, "a bug", "message")
+	restartBugs{settings: c.settings}.HandleFailure(c.system, c.guard, actor.NewPID("here", "router"), nil, "a bug", "message")
 	if len(c.guard.restarted) != 1 || len(c.events) != 1 {
 		t.Errorf("restarted %v, published %v", c.guard.restarted, c.events)
 	}

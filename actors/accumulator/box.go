@@ -33,6 +33,7 @@ type Box struct {
 
 	mu       sync.Mutex
 	assigned *messages.AssignLeader // not taken in yet
+	kept     bool                   // the last sequence is in the ledger
 	state    State
 	timing   seams.Instant // when the timer is set to fire
 	sides    []*side
@@ -202,8 +203,10 @@ func (b *Box) FailAll(cause error) {
 func (b *Box) keepSequence() {
 	b.mu.Lock()
 	last := b.state.lastSequence()
+	kept := b.kept // a successor may have gone on meanwhile
+	b.kept = true
 	b.mu.Unlock()
-	if last.Identity.Known() {
+	if last.Identity.Known() && !kept {
 		b.settings.Sequences.Keep(b.state.topic, b.topicID, b.state.partition, last)
 	}
 }
@@ -223,7 +226,16 @@ func (b *Box) Retire(idle time.Duration) bool {
 func (b *Box) Reopen() {
 	b.mu.Lock()
 	b.state.reopen()
+	b.kept = false
 	b.mu.Unlock()
+}
+
+// Reannounce implements messages.Appender.
+func (b *Box) Reannounce() {
+	b.mu.Lock()
+	b.state.announced = false
+	b.state.review(b.settings.Clock.Now())
+	b.unlock(seams.Never)
 }
 
 // Class implements messages.Taker.

@@ -88,6 +88,8 @@ func (s *State) rotate() {
 
 func (s *State) track(name string, now seams.Instant) {
 	if s.topics[name] != nil {
+		// Whoever says so again has lost what was known of it.
+		s.want(now)
 		return
 	}
 	s.topics[name] = &trackedTopic{stale: make(map[int32]int)}

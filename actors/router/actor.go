@@ -65,7 +65,11 @@ const Name = "router"
 // restart.
 func (r *Router) Props() *actor.Props {
 	k := newKeeper(r)
-	return r.Settings.Props(r.Settings.Name+"/"+Name, func() actor.Actor { return k })
+	var options []actor.PropsOption
+	if r.Supervisor != nil {
+		options = append(options, actor.WithSupervisor(r.Supervisor))
+	}
+	return r.Settings.Props(r.Settings.Name+"/"+Name, func() actor.Actor { return k }, options...)
 }
 
 func newKeeper(r *Router) *keeper {
@@ -108,6 +112,8 @@ func (k *keeper) Receive(c actor.Context) {
 		for i := range m.View.Topics {
 			k.update(c, answer{&m.View.Topics[i], m.View.AnsweredBy, len(m.View.Brokers)}, now)
 		}
+	case *messages.Crashed:
+		k.recover(c, now)
 	case *messages.LeaderHinted:
 		k.hint(m)
 	case *messages.RefreshFailed:
@@ -235,6 +241,13 @@ func (k *keeper) refreshForPartition(c actor.Context) {
 	c.Send(k.Root, &messages.RefreshMetadata{Reason: "a record names an unknown partition"})
 }
 
+// isAnother says whether two ids are those of two topics. Brokers that know no ids
+// say nothing about it (Metadata before version 10).
+func isAnother(before, now [16]byte) bool {
+	none := [16]byte{}
+	return before != none && now != none && before != now
+}
+
 // update brings a topic's routes in line with what metadata found.
 func (k *keeper) update(c actor.Context, info answer, now seams.Instant) {
 	t := (*k.table.Load())[info.Name]
@@ -250,7 +263,7 @@ func (k *keeper) update(c actor.Context, info answer, now seams.Instant) {
 		return
 	}
 	after := messages.NoIdentity
-	if old != nil && old.live[0].(messages.Taker).TopicID() != info.ID {
+	if old != nil && isAnother(old.live[0].(messages.Taker).TopicID(), info.ID) {
 		k.Settings.Log.Warn().Str("topic", t.name).Msg("the topic was deleted and created again")
 		after = k.evacuate(t, old, now)
 		delete(k.hinted, t.name) // epochs begin anew

@@ -15,10 +15,11 @@ import (
 // fakeBox is a partition that takes records into chunks and answers none, until
 // the test says so.
 type fakeBox struct {
-	spec   messages.AccumulatorSpec
-	budget *memory.Budget
-	inbox  *inbox
-	pid    *actor.PID
+	reannounced int
+	spec        messages.AccumulatorSpec
+	budget      *memory.Budget
+	inbox       *inbox
+	pid         *actor.PID
 
 	mu       sync.Mutex
 	account  *memory.Account
@@ -126,6 +127,7 @@ func (b *fakeBox) Class() messages.Class       { return messages.Class{} }
 func (b *fakeBox) PID() *actor.PID             { return b.pid }
 func (b *fakeBox) Urge()                       { b.urged.Add(1) }
 func (b *fakeBox) Reopen()                     { b.closed = false }
+func (b *fakeBox) Reannounce()                 { b.reannounced++ }
 func (b *fakeBox) FailAll(cause error)         { b.closed, b.failed = true, cause }
 func (b *fakeBox) Unanswered() int             { return len(b.got) }
 func (b *fakeBox) values() string              { return strings.Join(b.got, " ") }

@@ -31,6 +31,8 @@ type Config struct {
 	HashedByMurmur2 bool
 	Spawn           messages.SpawnAccumulator
 	Root            *actor.PID
+	// Supervisor decides about accumulators that crash; nil: protoactor's default.
+	Supervisor actor.SupervisorStrategy
 }
 
 // Router is the process and the table behind it. Its methods may be called from

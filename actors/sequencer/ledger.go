@@ -10,52 +10,46 @@ import (
 // accumulator has ended. A few dozen bytes each, for the life of the producer.
 type Ledger struct {
 	mu   sync.Mutex
-	last map[place]messages.LastSequence
-	// latest is the id under which something of a topic was kept last.
-	latest map[string][16]byte
+	last map[place]kept
 }
 
-// place names a partition of one creation of a topic: a topic that was deleted
-// and created again is another.
 type place struct {
 	topic     string
-	id        [16]byte
 	partition int32
+}
+
+// kept is where a partition's numbering stopped, and in which creation of its
+// topic. The id is zero when no broker had told it: old ones do not know ids, and
+// a cluster that is being upgraded has both kinds.
+type kept struct {
+	id   [16]byte
+	last messages.LastSequence
 }
 
 var _ messages.Sequences = (*Ledger)(nil)
 
 // NewLedger returns an empty ledger.
-func NewLedger() *Ledger {
-	return &Ledger{last: make(map[place]messages.LastSequence), latest: make(map[string][16]byte)}
-}
+func NewLedger() *Ledger { return &Ledger{last: make(map[place]kept)} }
 
 // Keep implements messages.Sequences.
 func (l *Ledger) Keep(topic string, id [16]byte, partition int32, last messages.LastSequence) {
 	l.mu.Lock()
-	l.last[place{topic, id, partition}] = last
-	l.latest[topic] = id
+	l.last[place{topic, partition}] = kept{id, last}
 	l.mu.Unlock()
 }
 
-// Recall implements messages.Sequences. Without topic ids a topic that was
-// created again cannot be told from the one before, and then its numbering goes
-// on under the next epoch at the latest when the broker refuses it. The same
-// holds when brokers that know topic ids come or go while the topic is idle: what
-// was kept without an id, or under the last one, is taken to be this topic's.
+// Recall implements messages.Sequences. A topic that was deleted and created
+// again is another, and its sequences begin anew; but only two ids that are known
+// and differ say so. Without them the numbering goes on, under the next epoch at
+// the latest when the broker refuses it: what begins at 0 again under the same
+// identity is answered with success and dropped.
 func (l *Ledger) Recall(topic string, id [16]byte, partition int32) (messages.LastSequence, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	last, ok := l.last[place{topic, id, partition}]
-	if ok {
-		return last, true
-	}
+	k, ok := l.last[place{topic, partition}]
 	none := [16]byte{}
-	if id == none {
-		id = l.latest[topic]
-	} else {
-		id = none
+	if !ok || k.id != none && id != none && k.id != id {
+		return messages.LastSequence{}, false
 	}
-	last, ok = l.last[place{topic, id, partition}]
-	return last, ok
+	return k.last, true
 }

@@ -240,7 +240,11 @@ func TestLedger(t *testing.T) {
 	if got, ok := l.Recall("t", [16]byte{1}, 0); !ok || got != kept {
 		t.Errorf("%+v", got)
 	}
-	for _, other := range []place{{"u", [16]byte{1}, 0}, {"t", [16]byte{2}, 0}, {"t", [16]byte{1}, 1}} {
+	for _, other := range []struct {
+		topic     string
+		id        [16]byte
+		partition int32
+	}{{"u", [16]byte{1}, 0}, {"t", [16]byte{2}, 0}, {"t", [16]byte{1}, 1}} {
 		if _, ok := l.Recall(other.topic, other.id, other.partition); ok {
 			t.Errorf("%+v is taken for another", other)
 		}
@@ -264,5 +268,12 @@ func TestLedgerFollowsTheTopicsID(t *testing.T) {
 	}
 	if _, ok := l.Recall("t", [16]byte{2}, 0); ok {
 		t.Error("a topic that was created again goes on with the old one's numbers")
+	}
+	// Ids come and go: what was kept last counts, whatever id it was kept under.
+	newer := kept
+	newer.Next = 120
+	l.Keep("t", [16]byte{}, 0, newer)
+	if got, ok := l.Recall("t", [16]byte{1}, 0); !ok || got != newer {
+		t.Errorf("with the id again: %+v, %v", got, ok)
 	}
 }
