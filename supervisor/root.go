@@ -148,6 +148,11 @@ func (r *root) recover(c actor.Context) {
 	if r.Settings.Idempotent {
 		c.Send(r.sequencer, &messages.NeedIdentity{})
 	}
+	for _, id := range r.order() {
+		// One of them may have crashed, and this been the root's word of it.
+		c.Send(r.nodes[id].pid, &messages.BrokerMoved{Address: r.nodes[id].info.Address})
+	}
+	r.routes.Reannounce()
 	if r.view != nil {
 		r.clusterChanged(c)
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/troupe-kafka/troupe/messages"
+	"github.com/troupe-kafka/troupe/seams"
 )
 
 // later keeps what the executor is given until the test runs it.
@@ -68,5 +69,43 @@ func TestFlushWaitsForRecordsThatLeaveTheParking(t *testing.T) {
 				t.Errorf("%d records without an answer", n)
 			}
 		})
+	}
+}
+
+// TestFlushWaitsForAllThatLeft: records that left in two rounds are answered side
+// by side, and the second round may be done first.
+func TestFlushWaitsForAllThatLeft(t *testing.T) {
+	w := newWorld(t)
+	topic := w.topic("t")
+	w.found(topicOf("t", 0))
+	executor := &later{}
+	topic.router.Settings.Executor = executor
+	topic.pending = topic.routes.Swap(nil)
+	answered := make(map[string]bool)
+	for i, name := range []string{"first", "second"} {
+		topic.parked = append(topic.parked, parked{
+			record: messages.Record{Topic: "t", Partition: messages.AtPartition(7)}, at: seams.Instant(10 * (i + 1)),
+			callback: func(messages.Delivery) { answered[name] = true },
+		})
+	}
+	spot := topic.router.Settings.Parking.NewSpot()
+	waiter := messages.NewFlushWaiter(spot)
+	topic.flush(waiter)
+	waiter.Done()
+	topic.expireParked(10, 10, errors.New("late"))
+	topic.expireParked(20, 20, errors.New("late"))
+	if len(executor.work) != 2 {
+		t.Fatalf("%d rounds", len(executor.work))
+	}
+	for _, f := range w.boxes["t/0"].flushes {
+		f.Done() // nothing of the topic is in its partition
+	}
+	for n, round := range []int{1, 0} {
+		executor.work[round]()
+		short, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+		if done := spot.Wait(short) == nil; done != (n == 1) {
+			t.Errorf("after round %d, answered %v, the flush has ended: %v", round+1, answered, done)
+		}
+		cancel()
 	}
 }

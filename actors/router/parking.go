@@ -342,6 +342,10 @@ func (t *Topic) finishParked(refused []refusedRecord, chunks []*memory.Chunk, fl
 		t.mu.Lock()
 		if t.leaving -= len(refused); t.leaving == 0 {
 			flushes, t.late = append(flushes, t.late...), nil
+		} else {
+			// Others that left before are still being answered.
+			t.late = append(t.late, flushes...)
+			flushes = nil
 		}
 		t.mu.Unlock()
 		for _, w := range flushes {
