@@ -178,7 +178,7 @@ func TestOneOutageLogsOneLine(t *testing.T) {
 	queue := seams.NewRunQueue()
 	system := actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return slog.New(slog.DiscardHandler) }))
 	settings := &messages.Settings{
-		Name: "test", Software: "troupe", RequestMaxBytes: 10_000, MaxInFlight: 2, RequestTimeout: 30 * time.Second, RequestTimeoutSlack: 10 * time.Second,
+		Name: "test", Software: "troupe", RequestMaxBytes: 10_000, MaxInFlight: 2, RequestTimeout: 30 * time.Second, SlowRequest: 2 * time.Second, RequestTimeoutSlack: 10 * time.Second,
 		ConnectionIdle: 9 * time.Minute, Clock: clock, Transport: transport, Dispatcher: queue, Log: zerolog.New(log).Level(zerolog.WarnLevel),
 		Randomness: seams.SeededRandomness(1), Retry: messages.DefaultRetryPolicy(),
 	}

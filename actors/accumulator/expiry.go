@@ -112,6 +112,9 @@ func (s *State) sweep(now seams.Instant) {
 	clear(s.pending[len(kept):])
 	s.pending = kept
 	for _, b := range s.inFlight {
+		if now.Sub(b.current.taken) > s.slowRequest {
+			s.slow = true // the next ones do not stand in others' way
+		}
 		if s.hasEnded(b, now) {
 			s.answerHandedOver(b, now)
 		}
@@ -196,6 +199,9 @@ func (s *State) nextDeadline(now seams.Instant) seams.Instant {
 	}
 	for _, b := range s.inFlight {
 		consider(b)
+		if !s.slow {
+			at = min(at, b.current.taken.Add(s.slowRequest+1))
+		}
 	}
 	return at
 }

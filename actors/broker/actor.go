@@ -54,7 +54,7 @@ func Props(c Config) *actor.Props {
 		s := c.Settings
 		b := &broker{Config: c, path: path, timing: seams.Never, state: newState(config{
 			id: c.Info.ID, clientID: s.ClientID, requestMaxBytes: s.RequestMaxBytes, maxInFlight: s.MaxInFlight,
-			requestTimeout: s.RequestTimeout, timeoutSlack: s.RequestTimeoutSlack, connectionIdle: s.ConnectionIdle,
+			requestTimeout: s.RequestTimeout, timeoutSlack: s.RequestTimeoutSlack, connectionIdle: s.ConnectionIdle, slowRequest: s.SlowRequest,
 		}, c.Identity)}
 		if before != nil {
 			b.inherit(before)
@@ -313,6 +313,9 @@ func (b *broker) deadlines(c actor.Context, now seams.Instant) {
 	for _, l := range b.state.expired(now) {
 		lane := &b.state.lanes[l]
 		lane.connection.Close(fmt.Errorf("%w: no answer from broker %d within %v", messages.ErrRequestTimeout, b.Info.ID, lane.inFlight[0].allowed))
+	}
+	if b.state.inDoubt(now) {
+		c.Send(b.Root, &messages.RefreshMetadata{Reason: "a request has been open for long"})
 	}
 	for _, l := range b.state.idle(now) {
 		b.stopConnection(c, l)

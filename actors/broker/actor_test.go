@@ -103,7 +103,7 @@ func newTheatre(t *testing.T, decide strategy, changes ...func(*Config)) *theatr
 	queue := seams.NewRunQueue()
 	settings := &messages.Settings{
 		Name: "test", ClientID: "c", Software: "troupe", SoftwareVer: "1", RequestMaxBytes: 10_000, MaxInFlight: 2,
-		RequestTimeout: 30 * time.Second, RequestTimeoutSlack: 10 * time.Second, ConnectionIdle: 9 * time.Minute,
+		RequestTimeout: 30 * time.Second, RequestTimeoutSlack: 10 * time.Second, SlowRequest: 2 * time.Second, ConnectionIdle: 9 * time.Minute,
 		Clock: th.clock, Transport: th.transport, Dispatcher: queue, Log: zerolog.Nop(), Randomness: seams.SeededRandomness(1),
 		Retry: messages.DefaultRetryPolicy(),
 	}

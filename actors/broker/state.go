@@ -22,6 +22,7 @@ type config struct {
 	requestTimeout  time.Duration
 	timeoutSlack    time.Duration
 	connectionIdle  time.Duration
+	slowRequest     time.Duration
 }
 
 // laneState is one connection of the broker, or the place of one.
@@ -35,6 +36,7 @@ type laneState struct {
 	inFlight    []*request // in order of writing, which is the order of answers
 	correlation int32
 	throttled   seams.Instant // no request before (KIP-219)
+	givenUp     bool          // its connection was told to close, and has not yet
 	lastUsed    seams.Instant
 }
 
@@ -46,6 +48,7 @@ type request struct {
 	version     int16
 	deadline    seams.Instant
 	allowed     time.Duration // from the write to the deadline
+	doubt       seams.Instant // when to ask whether somebody else leads by now
 	batches     []part
 	encoder     protocol.ProduceEncoder
 	noAcks      bool
@@ -242,6 +245,7 @@ func (s *State) sendProduce(c messages.Class, r *request, now seams.Instant) [][
 	}
 	r.allowed = timeout + s.timeoutSlack
 	r.deadline = now.Add(r.allowed)
+	r.doubt = now.Add(s.slowRequest)
 	topics := groupByTopic(r.batches)
 	e := &r.encoder
 	e.Begin(r.version, r.correlation, s.clientID, nil, c.Acks.Wire(), int32(timeout/time.Millisecond), topics)
@@ -390,7 +394,7 @@ func (s *State) settleRest(r *request, err error, sent bool, now seams.Instant) 
 func (s *State) connectionUp(m *messages.ConnectionUp, now seams.Instant) {
 	lane := &s.lanes[m.Lane]
 	lane.up, lane.generation, lane.connection, lane.versions = true, m.Generation, m.Connection, m.Versions
-	lane.correlation, lane.throttled, lane.lastUsed = firstCorrelation, 0, now
+	lane.correlation, lane.throttled, lane.lastUsed, lane.givenUp = firstCorrelation, 0, now, false
 }
 
 // firstCorrelation leaves the ids below to the connection's own handshake.
@@ -403,7 +407,7 @@ func (s *State) connectionLost(m *messages.ConnectionLost) []*request {
 		return nil
 	}
 	lost := lane.inFlight
-	lane.up, lane.connection, lane.inFlight = false, nil, nil
+	lane.up, lane.connection, lane.inFlight, lane.givenUp = false, nil, nil, false
 	lane.wanted = s.wants(m.Lane) || len(lost) > 0
 	return lost
 }
@@ -429,11 +433,28 @@ func (s *State) wants(l messages.Lane) bool {
 func (s *State) expired(now seams.Instant) []messages.Lane {
 	var lanes []messages.Lane
 	for l := range s.lanes {
-		if in := s.lanes[l].inFlight; len(in) > 0 && in[0].deadline <= now {
+		lane := &s.lanes[l]
+		if in := lane.inFlight; len(in) > 0 && in[0].deadline <= now && !lane.givenUp {
+			// Once: the end of the connection comes when it comes, and looking for it
+			// again and again would keep the broker busy until then.
+			lane.givenUp = true
 			lanes = append(lanes, messages.Lane(l))
 		}
 	}
 	return lanes
+}
+
+// inDoubt reports whether a produce request has been open for so long that the
+// cluster may have chosen other leaders, of which a broker that is paused or cut
+// off will never tell. It says so again and again, as long as one is open.
+func (s *State) inDoubt(now seams.Instant) (doubt bool) {
+	for l := range s.lanes {
+		if in := s.lanes[l].inFlight; len(in) > 0 && in[0].control == nil && in[0].doubt <= now {
+			in[0].doubt = now.Add(s.slowRequest)
+			doubt = true
+		}
+	}
+	return doubt
 }
 
 // idle returns the lanes that nobody used for the idle time.
@@ -454,7 +475,13 @@ func (s *State) nextDeadline(now seams.Instant) seams.Instant {
 	for l := range s.lanes {
 		lane := &s.lanes[l]
 		if len(lane.inFlight) > 0 {
-			at = min(at, lane.inFlight[0].deadline)
+			first := lane.inFlight[0]
+			if !lane.givenUp {
+				at = min(at, first.deadline)
+			}
+			if first.control == nil {
+				at = min(at, first.doubt)
+			}
 		} else if lane.up && !s.wants(messages.Lane(l)) {
 			at = min(at, lane.lastUsed.Add(s.connectionIdle))
 		}
