@@ -178,12 +178,14 @@ func (c *lateConn) Read(b []byte) (int, error) {
 // those of the new one.
 func TestJavaAnswersOutOfOrder(t *testing.T) {
 	t.Parallel()
-	for _, appended := range []bool{true, false} {
-		name := "that appended"
-		if !appended {
-			name = "that refuses"
-		}
-		t.Run("java 15: the answers of an old leader "+name+" come after the new one's: matched right, once, in order", func(t *testing.T) {
+	for _, c := range []struct {
+		name             string
+		appended, during bool
+	}{
+		{"that appended come after the new one's", true, false}, {"that refuses come after the new one's", false, false},
+		{"that appended come before the new one's", true, true}, {"that refuses come before the new one's", false, true},
+	} {
+		t.Run("java 15: the answers of an old leader "+c.name+": matched right, once, in order", func(t *testing.T) {
 			t.Parallel()
 			cluster := startCluster(t, 2, map[string]int32{"t": 1})
 			place(t, cluster, "t", 1, 1)
@@ -199,7 +201,7 @@ func TestJavaAnswersOutOfOrder(t *testing.T) {
 				return conn, err
 			}
 			p := newProducer(t, cluster, oneEach(troupe.WithDialer(dial), troupe.WithMetadataMaxAge(20*time.Millisecond))...)
-			if !appended {
+			if !c.appended {
 				w.add(func(pr *produced) (kmsg.Response, error, bool) {
 					return answer(pr.ProduceRequest, notLeader, -1), nil, pr.node == 0
 				})
@@ -207,8 +209,22 @@ func TestJavaAnswersOutOfOrder(t *testing.T) {
 			var got outcomes
 			want := wave(t, p, 0, "m", 10, got.add)
 			eventually(t, "an answer of the old leader", func() bool { return old.held.Load() > 0 })
+			release := func() {}
+			if c.during {
+				release = w.hold(t, onNode(1))
+			}
 			if err := cluster.MoveTopicPartition("t", 0, 1); err != nil {
 				t.Fatal(err)
+			}
+			if c.during {
+				// The new leader has the first and thinks about it.
+				eventually(t, "a request to the new leader", func() bool { return slices.Contains(nodes(w.of("t", 0)), 1) })
+				old.open()
+				time.Sleep(30 * time.Millisecond)
+				if n := got.count(); n > 0 {
+					t.Errorf("%d outcomes while the new leader thinks", n)
+				}
+				release()
 			}
 			persistedAll(t, got.wait(t, len(want)))
 			old.open()
@@ -220,8 +236,16 @@ func TestJavaAnswersOutOfOrder(t *testing.T) {
 					t.Errorf("outcome %d is record %d at offset %d", i, d.Tag, d.Offset)
 				}
 			}
-			expect(t, values(consumeAll(t, cluster, "t", 20)), append(want, more...))
+			want = append(want, more...)
+			expect(t, values(consumeAll(t, cluster, "t", 20)), want)
 			assertSequences(t, w.of("t", 0))
+			var atNew []string
+			for _, s := range w.of("t", 0) {
+				if s.node == 1 {
+					atNew = append(atNew, s.values...)
+				}
+			}
+			expect(t, atNew, want)
 			if got.count() != 20 {
 				t.Errorf("%d outcomes", got.count())
 			}
