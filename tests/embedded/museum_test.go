@@ -369,7 +369,7 @@ func TestMuseum8(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		broker.rule(<-late) // it arrives now
+		_, _, _ = broker.rule(<-late) // it arrives now
 		log, refused := broker.read()
 		expect(t, log, []string{"warm", "a", "b"})
 		if len(refused) != 1 || !strings.Contains(refused[0], protocol.InvalidProducerEpoch.Info().Name) {
