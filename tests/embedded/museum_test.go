@@ -103,8 +103,8 @@ func TestMuseum2(t *testing.T) {
 				want = slices.Insert(want, 1, padded("doubt"))
 			}
 			expect(t, log, want)
-			if sends := w.of("t", 0); sends[len(sends)-1].batch.ProducerEpoch < 1 {
-				t.Error("the next went out under the old epoch")
+			if e := epochsOf(w.of("t", 0), "next 2"); e[len(e)-1] < 1 {
+				t.Errorf("the next went out under the epochs %v", e)
 			}
 		})
 	}
