@@ -298,7 +298,7 @@ type numberLog struct {
 	epoch  int16
 	next   int32 // −1: nothing is known of the producer, anything goes
 	last   []numberedBatch
-	odd    []string // what was refused
+	odd    []string // what was refused and is not in the log
 }
 
 type numberedBatch struct {
@@ -323,6 +323,10 @@ func (l *numberLog) take(s *sent) (protocol.ErrorCode, int64) {
 	b := &s.batch
 	fresh := l.next < 0 || b.ProducerID != l.id || b.ProducerEpoch > l.epoch
 	refuse := func(code protocol.ErrorCode) (protocol.ErrorCode, int64) {
+		if slices.Contains(l.values, s.values[0]) {
+			// A request of a lost connection that is read long after its repetition.
+			return code, -1
+		}
 		l.odd = append(l.odd, fmt.Sprintf("%v: %d/%d at %d, expected %d/%d at %d", code, b.ProducerID, b.ProducerEpoch, b.FirstSequence, l.id, l.epoch, l.next))
 		return code, -1
 	}
@@ -387,7 +391,7 @@ func TestSequenceWrap(t *testing.T) {
 			log, refused := broker.read()
 			expect(t, log, want)
 			if len(refused) > 0 {
-				t.Errorf("refused: %v", refused)
+				t.Errorf("refused, and in no log: %v", refused)
 			}
 			if broker.next != 100-46 {
 				t.Errorf("the next number is %d", broker.next)
