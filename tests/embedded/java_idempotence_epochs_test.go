@@ -20,6 +20,7 @@ import (
 	"github.com/troupe-kafka/troupe"
 	"github.com/troupe-kafka/troupe/messages"
 	"github.com/troupe-kafka/troupe/protocol"
+	"github.com/troupe-kafka/troupe/seams"
 )
 
 // identities answers InitProducerId in a cluster's place, as long as there is
@@ -167,9 +168,10 @@ func TestJavaEpochs(t *testing.T) {
 				t.Errorf("record %d: %v, %v", d.Tag, d.Status, d.Err)
 			}
 		}
-		if got.count() != len(want) || p.BufferedBytes() != 0 {
-			t.Errorf("%d outcomes, %d bytes", got.count(), p.BufferedBytes())
+		if got.count() != len(want) {
+			t.Errorf("%d outcomes", got.count())
 		}
+		eventually(t, "all memory back", func() bool { return p.BufferedBytes() == 0 })
 	})
 
 	t.Run("java 23: batches that have numbers keep their producer id when a new one comes", func(t *testing.T) {
@@ -235,9 +237,10 @@ func TestJavaEpochs(t *testing.T) {
 			if err := p.Close(within(t, patience)); err != nil {
 				t.Error(err)
 			}
-			if got.count() != admitted || p.BufferedBytes() != 0 {
-				t.Errorf("%d outcomes of %d, %d bytes", got.count(), admitted, p.BufferedBytes())
+			if got.count() != admitted {
+				t.Errorf("%d outcomes of %d", got.count(), admitted)
 			}
+			eventually(t, "all memory back", func() bool { return p.BufferedBytes() == 0 }) // a write may end later
 		})
 	}
 }
@@ -405,14 +408,14 @@ func TestSequenceWrap(t *testing.T) {
 	}
 }
 
-// crashing makes accumulators panic.
+// crashing makes accumulators panic at the beginning of a turn.
 type crashing struct {
 	left atomic.Int64
 	done atomic.Int64
 }
 
 func (c *crashing) Received(path string, message any) {
-	if strings.Contains(path, "/topic/") && c.left.Load() > 0 && c.left.Add(-1) >= 0 {
+	if _, turn := message.(*seams.Woken); turn && strings.Contains(path, "/topic/") && c.left.Load() > 0 && c.left.Add(-1) >= 0 {
 		c.done.Add(1)
 		panic("the test wants a crash")
 	}
