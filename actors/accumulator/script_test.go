@@ -73,6 +73,8 @@ type script struct {
 	attempts map[uint64]*attempt
 	unended  map[uint64]bool
 	batches  map[string]*batch
+	sentAs   map[numbers]sentBatch // what went out last
+	held     map[*attempt][]byte   // what writes that have not ended are reading
 	identity messages.Identity
 	lastText string
 	lastWho  []string
@@ -82,7 +84,7 @@ func runScript(t *testing.T, text string) string {
 	s := &script{
 		count: make(map[string]int), answers: make(map[string]int), contexts: make(map[string]context.CancelCauseFunc),
 		ctx: make(map[string]context.Context), attempts: make(map[uint64]*attempt), unended: make(map[uint64]bool),
-		batches: make(map[string]*batch), identity: messages.Identity{ProducerID: 7, Generation: 1},
+		batches: make(map[string]*batch), sentAs: make(map[numbers]sentBatch), held: make(map[*attempt][]byte), identity: messages.Identity{ProducerID: 7, Generation: 1},
 	}
 	for n, line := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
 		if strings.HasPrefix(line, " ") {
@@ -108,6 +110,11 @@ func runScript(t *testing.T, text string) string {
 			t.Fatalf("line %d: %q: %v\n%s", n+1, line, err, s.out.String())
 		}
 		s.report()
+		for a, bytes := range s.held {
+			if !slices.Equal(bytes, slices.Concat(a.Slices()...)) {
+				t.Fatalf("after line %d: %q: attempt %d is being written and has changed", n+1, line, a.number)
+			}
+		}
 		if err := s.s.invariant(); err != nil {
 			t.Fatalf("after line %d: %q: %v\n%s", n+1, line, err, s.out.String())
 		}
@@ -217,6 +224,7 @@ func (s *script) run(word string, words []string) error {
 	case "sequence":
 		n, err := strconv.Atoi(words[0])
 		s.s.nextSequence = int32(n)
+		clear(s.sentAs) // as if two billion records had passed
 		return err
 	case "recall":
 		i, err := parseIdentity(words[0])
@@ -233,6 +241,15 @@ func (s *script) run(word string, words []string) error {
 			s.s.limit.accepted(bytes, s.s.batchMaxBytes, s.now)
 		}
 		return err
+	case "crash":
+		// As a new incarnation finds the state: whole, or with its lines torn.
+		if _, torn := o["torn"]; torn {
+			s.s.backlogBytes++
+		}
+		if err := s.s.mend(s.now); err != nil {
+			s.say("mended: everything failed")
+		}
+		s.step()
 	case "failall":
 		s.s.failAll(messages.ErrClosed)
 	case "retire":
@@ -334,6 +351,9 @@ func (s *script) takeBatch(o map[string]string) error {
 	}
 	s.attempts[a.number] = a
 	w := readWire(s.t, a, s.box.settings.Codecs)
+	if err := s.asBefore(a, w); err != nil {
+		return err
+	}
 	number := "unnumbered"
 	if w.sequence >= 0 {
 		number = fmt.Sprintf("sequence %d of %d/%d", w.sequence, w.identity.ProducerID, w.identity.Epoch)
@@ -342,10 +362,38 @@ func (s *script) takeBatch(o map[string]string) error {
 		w.values[i] = strings.TrimRight(w.values[i], ".")
 	}
 	s.say("attempt %d: batch %v [%s] %s; %s", a.number, a.batch.order, strings.Join(w.values, " "), number, text)
-	if _, hold := o["hold"]; !hold {
+	if _, hold := o["hold"]; hold {
+		s.held[a] = slices.Concat(a.Slices()...)
+	} else {
 		a.WriteEnded()
 	}
 	return nil
+}
+
+// asBefore holds an attempt against what went out under its number before: a
+// broker recognises a repetition by its numbers alone, so it must be one to the
+// last byte. The first half of a batch that was refused as too large has the
+// number of the whole, and its first records.
+func (s *script) asBefore(a *attempt, w wire) error {
+	if !a.numbers.has {
+		return nil
+	}
+	before, again := s.sentAs[a.numbers]
+	now := sentBatch{slices.Concat(a.Slices()...), slices.Clone(w.values)}
+	s.sentAs[a.numbers] = now
+	switch {
+	case !again || bytes.Equal(before.bytes, now.bytes):
+		return nil
+	case len(now.values) < len(before.values) && slices.Equal(before.values[:len(now.values)], now.values):
+		return nil
+	}
+	return fmt.Errorf("attempt %d is not what went out under its number before", a.number)
+}
+
+// sentBatch is what went out under a number.
+type sentBatch struct {
+	bytes  []byte
+	values []string
 }
 
 func (s *script) settleAttempt(word string, words []string, o map[string]string) error {
@@ -366,6 +414,12 @@ func (s *script) settleAttempt(word string, words []string, o map[string]string)
 		m = okResult(int64(offset))
 	default:
 		m = errorResult(codeByName(words[2]), int64(offset))
+	}
+	if o["start"] != "" {
+		m.LogStartOffset, err = strconv.ParseInt(o["start"], 10, 64)
+		if err != nil {
+			return err
+		}
 	}
 	if o["records"] != "" {
 		for _, index := range strings.Split(o["records"], ",") {
@@ -453,7 +507,7 @@ func reason(err error) string {
 	case errors.As(err, &code):
 		return code.Info().Name
 	}
-	return err.Error()
+	return strings.ReplaceAll(err.Error(), "\n", "; ")
 }
 
 func (s *script) flushAnswers() {
