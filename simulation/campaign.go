@@ -283,7 +283,9 @@ func (r *run) end() {
 func (r *run) judge() []Violation {
 	h := &r.history
 	h.Numbered, h.Weak = r.settings.Numbered, !r.settings.Numbered
-	h.BufferLimit, h.BufferPeak = r.settings.BufferBytes, r.peak
+	// What a codec makes, and what a batch keeps about its records, is charged when
+	// it exists and not refused (docs/adr/0003).
+	h.BufferLimit, h.BufferPeak = r.settings.BufferBytes+r.settings.BufferBytes/8, r.peak
 	h.Logs, h.Attempts, h.Observed = r.Logs(), r.Attempts(), r.observed
 	h.Writes = make([]Write, 0, len(r.load.records))
 	for _, p := range r.load.records {

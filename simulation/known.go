@@ -11,17 +11,7 @@ import (
 // fail as long as the bug is there. Whoever mends one strikes it out here and
 // moves its plan to the corpus.
 //
-//   - What openCrash says: a panic at these messages ends the producer or
-//     leaves records without an outcome.
-//   - Flush does not wait for parked records whose callbacks are under way
-//     (workload.flush leaves parked records out).
-//   - The compressed copies of batches are charged to the budget without asking
-//     for room, so that it is exceeded (run.judge allows an eighth).
-//   - Seldom, and not gone round: see broker-wakes-itself and flush-recreated in
-//     testdata/open.
-//   - A topic whose id becomes known after its accumulators have ended begins
-//     again at sequence 0 (drawCluster and RollingUpgrade do not cross the
-//     version of Metadata from which topics have ids).
+// None is known at present.
 
 // openCrash reports whether a panic instead of handling a message is known not to
 // be survived by what the actor at the path is responsible for.

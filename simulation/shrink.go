@@ -12,8 +12,7 @@ const maxShrinkRuns = 2000
 
 // shrinker looks for the smallest plan that still fails in the same way.
 type shrinker struct {
-	system *actor.ActorSystem
-	class  Class
+	broken func(Plan) bool
 	best   Plan
 	runs   int
 }
@@ -23,16 +22,12 @@ type shrinker struct {
 // violation of the class. It returns the smallest plan that it found, which is
 // the plan itself if that does not fail.
 func Shrink(system *actor.ActorSystem, p Plan, class Class) Plan {
-	s := &shrinker{system: system, class: class, best: p}
-	if !s.fails(p) {
+	s := &shrinker{best: p, broken: func(p Plan) bool {
+		r := Run(system, Campaign{Plan: &p})
+		return slices.ContainsFunc(r.Violations, func(v Violation) bool { return v.Class == class })
+	}}
+	if !s.shrink() {
 		return p
-	}
-	for before := -1; before != s.size() && s.runs < maxShrinkRuns; {
-		before = s.size()
-		s.faults()
-		s.callers()
-		s.records()
-		s.durations()
 	}
 	r := Run(system, Campaign{Plan: &s.best})
 	for _, v := range r.Violations {
@@ -44,13 +39,27 @@ func Shrink(system *actor.ActorSystem, p Plan, class Class) Plan {
 	return s.best
 }
 
+// shrink makes best as small as it finds it, and reports whether it fails at all.
+func (s *shrinker) shrink() bool {
+	if !s.fails(s.best) {
+		return false
+	}
+	for before := -1; before != s.size() && s.runs < maxShrinkRuns; {
+		before = s.size()
+		s.faults()
+		s.callers()
+		s.records()
+		s.durations()
+	}
+	return true
+}
+
 func (s *shrinker) size() int { return len(s.best.Faults)*1000 + s.best.Records + len(s.best.Callers) }
 
-// fails reports whether a run of the plan has a violation of the class.
+// fails reports whether a run of the plan has the violation in question.
 func (s *shrinker) fails(p Plan) bool {
 	s.runs++
-	r := Run(s.system, Campaign{Plan: &p})
-	return slices.ContainsFunc(r.Violations, func(v Violation) bool { return v.Class == s.class })
+	return s.broken(p)
 }
 
 // try keeps a smaller plan if it fails.

@@ -95,7 +95,7 @@ func (s *State) settleLost(a *attempt, r messages.Result, open time.Duration) {
 	b := a.batch
 	b.lastError = r.Err
 	b.maybe = b.maybe || r.Sent
-	s.slow = open > s.slowRequest
+	s.slow = s.slow || open > s.slowRequest // a loss is no answer: it ends no slowness
 	if b.acks == messages.AcksNone && r.Sent {
 		// Nothing will ever tell what became of it; another try could reorder.
 		s.fail(b, r.Err, messages.PossiblyPersisted)

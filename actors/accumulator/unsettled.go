@@ -87,7 +87,7 @@ func (s *State) mend(now seams.Instant) error {
 		return nil
 	}
 	closed := s.closed
-	s.failAll(errors.Join(messages.ErrInternal, errRestartBroken))
+	s.failAll(fmt.Errorf("%w: %w", messages.ErrInternal, errRestartBroken))
 	s.closed = closed
 	s.needsEpoch = true
 	return err

@@ -127,7 +127,7 @@ func plans(t *testing.T, folder string) map[string]*simulation.Plan {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(files) == 0 {
+	if len(files) == 0 && folder != "open" { // nothing may be open
 		t.Fatalf("testdata/%s has no plans", folder)
 	}
 	all := make(map[string]*simulation.Plan)
