@@ -56,7 +56,7 @@ func TestMutants(t *testing.T) {
 	fmt.Printf("mutants: %d of %d killed\n", killed, len(mutants))
 }
 
-// campaign is a binary of the simulation's tests with every mutant built in.
+// campaign is the program of the simulation with every mutant built in.
 type campaign struct {
 	t      *testing.T
 	binary string
@@ -74,9 +74,9 @@ func build(t *testing.T, mutants []Mutant) *campaign {
 		t.Fatal(err)
 	}
 	binary := filepath.Join(folder, "campaign")
-	// Without the race detector, whatever this test was built with: the campaign
-	// runs on one goroutine.
-	command := exec.CommandContext(t.Context(), "go", "test", "-c", "-overlay", overlay, "-o", binary, "./tests/sim")
+	// Without the race detector, whatever this test was built with: each run of the
+	// campaign is one goroutine.
+	command := exec.CommandContext(t.Context(), "go", "build", "-overlay", overlay, "-o", binary, "./tests/sim/campaign")
 	command.Dir = module
 	if out, err := command.CombinedOutput(); err != nil {
 		t.Fatalf("%v:\n%s", err, out)
@@ -85,7 +85,7 @@ func build(t *testing.T, mutants []Mutant) *campaign {
 }
 
 // chunks of seeds, so that the first violation ends the hunt soon.
-var chunks = []int{25, 75, 400, 1500, 3000}
+var chunks = []int{50, 150, 800, 3000}
 
 // hunt runs seeds until a mutant is found, and returns the seed.
 func (c *campaign) hunt(mutant string, most int) (seed int, what string) {
@@ -105,7 +105,7 @@ func (c *campaign) run(mutant string, first, n int) (out string, found bool) {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), 5*time.Minute)
 	defer cancel()
-	command := exec.CommandContext(ctx, c.binary, "-test.run", "^TestSeeds$", "-first", strconv.Itoa(first), "-seeds", strconv.Itoa(n))
+	command := exec.CommandContext(ctx, c.binary, "-first", strconv.Itoa(first), "-seeds", strconv.Itoa(n), "-show", "1", "-long", "20", "-sometimes", "1000000")
 	command.Env = append(os.Environ(), Variable+"="+mutant)
 	text, err := command.CombinedOutput()
 	if err == nil {
@@ -119,15 +119,15 @@ func (c *campaign) run(mutant string, first, n int) (out string, found bool) {
 
 // firstSeed finds the first seed that the campaign complains about, and why.
 func firstSeed(out string) (int, string) {
-	for line := range strings.Lines(out) {
-		_, rest, ok := strings.Cut(line, "seed ")
+	lines := strings.Split(out, "\n")
+	for i, line := range lines {
+		rest, ok := strings.CutPrefix(line, "seed ")
 		if !ok {
 			continue
 		}
-		number, what, _ := strings.Cut(rest, " ")
-		if n, err := strconv.Atoi(number); err == nil {
-			_, what, _ = strings.Cut(what, ": ")
-			return n, strings.TrimSpace(what)
+		number, _, _ := strings.Cut(rest, ",")
+		if n, err := strconv.Atoi(number); err == nil && i+1 < len(lines) {
+			return n, strings.TrimSpace(lines[i+1])
 		}
 	}
 	return -1, "it crashed"
