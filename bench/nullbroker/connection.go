@@ -10,10 +10,12 @@ import (
 )
 
 const (
-	keyProduce        = 0
-	keyMetadata       = 3
-	keyAPIVersions    = 18
-	keyInitProducerID = 22
+	keyProduce         = 0
+	keyFetch           = 1
+	keyMetadata        = 3
+	keyFindCoordinator = 10
+	keyAPIVersions     = 18
+	keyInitProducerID  = 22
 )
 
 // A connection serves one socket, one request after the other, as Kafka does.
