@@ -135,12 +135,14 @@ func (f *franz) produce(ctx context.Context, w *worker, n int, at time.Duration)
 }
 
 func (f *franz) call(ctx context.Context, w *worker, n int) error {
-	// Records may not be used again before they are told, and ProduceSync tells
-	// of them by pointer: new ones for each call.
-	records := make([]*kgo.Record, n)
-	for i := range records {
-		records[i] = &kgo.Record{Topic: f.topic, Key: w.keys.next(), Value: w.values.next()}
+	// The list may be used again after the call. The Records could be, too, but a
+	// caller who has them at hand is rare.
+	records, _ := w.scratch.([]*kgo.Record)
+	records = records[:0]
+	for range n {
+		records = append(records, &kgo.Record{Topic: f.topic, Key: w.keys.next(), Value: w.values.next()})
 	}
+	w.scratch = records
 	results := f.client.ProduceSync(ctx, records...)
 	for i := range results {
 		f.tally.done(results[i].Record.Partition, 0, results[i].Err)

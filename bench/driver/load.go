@@ -6,8 +6,6 @@ import (
 	"math"
 	"math/rand/v2"
 	"runtime"
-	"slices"
-	"strconv"
 	"syscall"
 	"time"
 )
@@ -79,22 +77,6 @@ func noise(random *rand.Rand, n int) []byte {
 		b[i] = byte(random.Uint32())
 	}
 	return b
-}
-
-// pairs returns name = value, sorted.
-func pairs(m map[string]string) []string {
-	var list []string
-	for name, value := range m {
-		if name != "bootstrap.servers" { // of no interest, and another one in every run
-			list = append(list, name+" = "+value)
-		}
-	}
-	slices.Sort(list)
-	return list
-}
-
-func milliseconds(d time.Duration) string {
-	return strconv.FormatFloat(float64(d)/float64(time.Millisecond), 'f', -1, 64)
 }
 
 // text looks to a codec like lines of a log: words of a vocabulary, few of them

@@ -64,7 +64,7 @@ func run(ctx context.Context, s Settings, profile string) (*Report, error) {
 		if err != nil {
 			return nil, err
 		}
-		defer f.Close()
+		defer func() { _ = f.Close() }() // a profile that is cut short cannot be read anyway
 		if err := pprof.StartCPUProfile(f); err != nil {
 			return nil, err
 		}
