@@ -280,3 +280,36 @@ func TestChartDrawsWhatThereIs(t *testing.T) {
 		t.Error("nothing was drawn", err)
 	}
 }
+
+func TestResultsComeBackAsTheyWere(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "r.json")
+	if r, err := readResults(name); r != nil || err != nil {
+		t.Errorf("no file gives %+v, %v", r, err)
+	}
+	for _, rows := range [][]*Result{nil, {{Row: "a", Rounds: 2, Runs: []*Run{cpuRun(0, "x", 1), cpuRun(1, "x", 2)}}, {Row: "b"}}} {
+		r := &Results{Against: `a "broker"`, Rows: rows}
+		if err := r.write(name); err != nil {
+			t.Fatal(err)
+		}
+		got, err := readResults(name)
+		if err != nil || got.Against != r.Against || len(got.Rows) != len(rows) {
+			t.Fatalf("%+v, %v", got, err)
+		}
+		if rows != nil && (got.Rows[1].Row != "b" || median(got.Rows[0].each("x", cpuPerMillion)) != 1.5) {
+			t.Errorf("%+v", got.Rows[0])
+		}
+	}
+}
+
+func TestSettingsSayWhatIsInEveryRow(t *testing.T) {
+	run := func(round int, configured ...string) *Run {
+		return &Run{Round: round, Client: "x", Driver: figure.Report{Version: "v1", Configured: configured}}
+	}
+	got := configured(nil, &Results{Rows: []*Result{
+		{Runs: []*Run{run(0, "acks = all", "linger = 5"), run(1)}},
+		{Runs: []*Run{run(0, "acks = all", "linger = 0"), run(1)}},
+	}})
+	if want := "| x | v1 | acks = all | linger = 0; linger = 5 |"; !strings.Contains(got, want) {
+		t.Errorf("no %q in\n%s", want, got)
+	}
+}

@@ -207,6 +207,9 @@ func (p *plan) measure(ctx context.Context, b *bench, r row) (*Result, error) {
 				return nil, fmt.Errorf("%s, %s: %w", client, r.name(), err)
 			}
 			one.Round = round
+			if round > 0 {
+				one.Driver.Configured = nil // the same in every round
+			}
 			result.Runs = append(result.Runs, one)
 		}
 	}

@@ -93,11 +93,24 @@ func readResults(name string) (*Results, error) {
 
 // write replaces the file at once, so that one that is interrupted is not half.
 func (r *Results) write(name string) error {
-	b, err := json.MarshalIndent(r, "", " ")
+	// A line for each row, so that a change shows which rows were run anew.
+	against, err := json.Marshal(r.Against)
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(name+".new", append(b, '\n'), 0o644); err != nil {
+	b := fmt.Appendf(nil, "{\"against\":%s,\"rows\":[", against)
+	for i, one := range r.Rows {
+		line, err := json.Marshal(one)
+		if err != nil {
+			return err
+		}
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(append(b, '\n'), line...)
+	}
+	b = append(b, "\n]}\n"...)
+	if err := os.WriteFile(name+".new", b, 0o644); err != nil {
 		return err
 	}
 	return os.Rename(name+".new", name)

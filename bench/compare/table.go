@@ -152,6 +152,9 @@ func configured(all ...*Results) string {
 					clients[run.Client] = c
 				}
 				c.version = run.Driver.Version
+				if run.Round > 0 { // the first says it for all
+					continue
+				}
 				c.runs++
 				for _, s := range run.Driver.Configured {
 					c.times[s]++
