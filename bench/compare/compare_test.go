@@ -1,6 +1,10 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"io"
+	"log"
 	"maps"
 	"os"
 	"path/filepath"
@@ -311,5 +315,50 @@ func TestSettingsSayWhatIsInEveryRow(t *testing.T) {
 	}})
 	if want := "| x | v1 | acks = all | linger = 0; linger = 5 |"; !strings.Contains(got, want) {
 		t.Errorf("no %q in\n%s", want, got)
+	}
+}
+
+func TestChartsEndWhereTheTwoCanBeToldApart(t *testing.T) {
+	for _, c := range []struct {
+		values map[string][]float64
+		edge   float64
+		cut    bool
+	}{
+		{map[string][]float64{"troupe": {1, 2}, "franz": {3, 1}, "sarama": {11, 0}}, 11, false},
+		{map[string][]float64{"troupe": {1, 2}, "franz": {3, 1}, "sarama": {13, 0}}, 12, true},
+		{map[string][]float64{"sarama": {13}}, 13, false},
+	} {
+		if edge, cut := edgeOf(c.values); edge != c.edge || cut != c.cut {
+			t.Errorf("%v: %v %v", c.values, edge, cut)
+		}
+	}
+}
+
+// absent is a cluster that is not there.
+func absent(context.Context, row, bool) (target, error) { return nil, errors.New("no cluster") }
+
+func TestOneFailureDoesNotEndTheRow(t *testing.T) {
+	log.SetOutput(io.Discard)
+	t.Cleanup(func() { log.SetOutput(os.Stderr) })
+	tried := 0
+	b := &bench{prepare: func(ctx context.Context, r row, check bool) (target, error) {
+		tried++
+		return absent(ctx, r, check)
+	}}
+	p := plan{rounds: 3, clients: "a,b"}
+	result, err := p.measure(t.Context(), b, row{group: "flat", partitions: 12})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tried != 2 || len(result.Runs) != 0 || result.Failed["a"] != "no cluster" || result.Failed["b"] != "no cluster" {
+		t.Errorf("tried %d times, %+v", tried, result)
+	}
+	if text := tables(&Results{Rows: []*Result{result}}); !strings.Contains(text, "**a failed**: no cluster") {
+		t.Errorf("not told in\n%s", text)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := p.measure(ended, b, row{group: "flat", partitions: 12}); err == nil {
+		t.Error("goes on although it was told to end")
 	}
 }

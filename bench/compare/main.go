@@ -24,6 +24,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/troupe-kafka/troupe/bench/internal/figure"
 )
 
 // A plan is what the flags say.
@@ -36,6 +38,8 @@ type plan struct {
 	real    bool
 	out     string // JSON; rows of it that are not run again are kept
 	commit  string
+	// profiles is a folder for CPU profiles of one more run of each client.
+	profiles string
 }
 
 func main() {
@@ -50,6 +54,7 @@ func main() {
 	flag.BoolVar(&p.real, "real", false, "run against Apache Kafka; its log is in memory")
 	flag.StringVar(&p.out, "json", "", "write all runs to this file; rows that it has and that are not run again are kept")
 	flag.StringVar(&p.commit, "commit", "unknown", "commit that the binaries were built from")
+	flag.StringVar(&p.profiles, "profiles", "", "folder for a CPU profile of each row and client, of one more run that is not counted")
 	report := flag.String("report", "", "folder with benchmarks.md, whose tables and plots are made anew, from all rows that were ever run there")
 	render := flag.Bool("render", false, "with -report: run nothing, only make tables and plots")
 	list := flag.Bool("list", false, "list the rows and their clients and end")
@@ -78,15 +83,16 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop() // until then a signal ends what was started, too
+	var err error
 	if !*render {
-		if err := p.run(ctx); err != nil {
-			log.Fatal(err)
-		}
+		err = p.run(ctx)
 	}
-	if *report != "" {
-		if err := writeReport(*report); err != nil {
-			log.Fatal(err)
-		}
+	if *report != "" { // also after a failure: what was measured is there
+		err = errors.Join(err, writeReport(*report))
+	}
+	if err != nil {
+		stop()
+		log.Fatal(err)
 	}
 }
 
@@ -158,6 +164,8 @@ func (p *plan) run(ctx context.Context) error {
 		}
 	}
 	fresh := &Results{Against: results.Against}
+	begin := time.Now()
+	failed := 0
 	for i, r := range chosen {
 		one, err := p.measure(ctx, b, r.records(p.scale))
 		if err != nil {
@@ -170,10 +178,16 @@ func (p *plan) run(ctx context.Context) error {
 				return err
 			}
 		}
-		log.Printf("%s done, %d of %d", r.name(), i+1, len(chosen))
+		failed += len(one.Failed)
+		log.Printf("%s done, %d of %d after %v", r.name(), i+1, len(chosen), time.Since(begin).Round(time.Second))
 	}
-	_, err = fmt.Print(tables(fresh))
-	return err
+	if _, err = fmt.Print(tables(fresh)); err != nil {
+		return err
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d clients failed in a row; the tables say which and why", failed)
+	}
+	return nil
 }
 
 // believe runs each client against a broker that checks everything: the rows are
@@ -202,9 +216,21 @@ func (p *plan) measure(ctx context.Context, b *bench, r row) (*Result, error) {
 	}
 	for round := range p.rounds {
 		for _, client := range order(clients, round) {
+			if result.Failed[client] != "" {
+				continue
+			}
 			one, err := b.run(ctx, client, r, false)
-			if err != nil {
-				return nil, fmt.Errorf("%s, %s: %w", client, r.name(), err)
+			switch {
+			case ctx.Err() != nil:
+				return nil, ctx.Err()
+			case err != nil:
+				// One client that cannot do one work must not cost hours of all others.
+				log.Printf("FAILED: %s, %s: %v", client, r.name(), err)
+				if result.Failed == nil {
+					result.Failed = map[string]string{}
+				}
+				result.Failed[client] = err.Error()
+				continue
 			}
 			one.Round = round
 			if round > 0 {
@@ -213,7 +239,29 @@ func (p *plan) measure(ctx context.Context, b *bench, r row) (*Result, error) {
 			result.Runs = append(result.Runs, one)
 		}
 	}
-	return result, nil
+	return result, p.profile(ctx, b, r)
+}
+
+// profile runs each client of a row once more, with a profile.
+func (p *plan) profile(ctx context.Context, b *bench, r row) error {
+	if p.profiles == "" {
+		return nil
+	}
+	if err := os.MkdirAll(p.profiles, 0o755); err != nil {
+		return err
+	}
+	defer func() { b.profile = "" }()
+	for _, client := range p.clientsOf(r) {
+		name := strings.NewReplacer("/", "-", ":", "-", ";", "-", "=", "-").Replace(r.name() + "-" + client)
+		b.profile = filepath.Join(p.profiles, name+".pprof")
+		if client == javaClient || r.mode == figure.ModeIdle || r.mode == figure.ModeStart {
+			continue // has none
+		}
+		if _, err := b.run(ctx, client, r, false); err != nil {
+			return fmt.Errorf("profile of %s, %s: %w", client, r.name(), err)
+		}
+	}
+	return nil
 }
 
 // order turns the row of clients by one place in every round, and turns it around

@@ -89,16 +89,22 @@ func (c chart) bars(all ...*Results) (rows, clients []string, values map[string]
 	return rows, clients, values
 }
 
-// draw writes the chart as SVG; drawn is false when there is nothing to show.
-func (c chart) draw(folder string, all ...*Results) (drawn bool, err error) {
+// plot makes the picture, and says how high it should be. It is nil when there is
+// nothing to show.
+func (c chart) plot(all ...*Results) (*plot.Plot, vg.Length, error) {
 	rows, clients, values := c.bars(all...)
 	if len(rows) == 0 {
-		return false, nil
+		return nil, 0, nil
 	}
+	edge, cut := edgeOf(values)
 	p := plot.New()
 	p.Title.Text = c.title
 	p.X.Label.Text = c.axis
-	p.X.Min = 0
+	if cut {
+		p.X.Label.Text += " (bars at the edge go on)"
+	}
+	const legend = 1.2 // keeps the bars out of it
+	p.X.Min, p.X.Max = 0, edge*legend
 	p.Legend.Top = true
 	p.Add(plotter.NewGrid())
 	const bar, gap = 7, 10 // points
@@ -107,9 +113,12 @@ func (c chart) draw(folder string, all ...*Results) (drawn bool, err error) {
 		// From the bottom up: the first row and the first client on top.
 		reversed := slices.Clone(values[client])
 		slices.Reverse(reversed)
+		for i, v := range reversed {
+			reversed[i] = min(v, edge)
+		}
 		b, err := plotter.NewBarChart(plotter.Values(reversed), bar)
 		if err != nil {
-			return false, err
+			return nil, 0, err
 		}
 		b.Horizontal = true
 		b.LineStyle.Width = 0
@@ -124,12 +133,41 @@ func (c chart) draw(folder string, all ...*Results) (drawn bool, err error) {
 	names := slices.Clone(rows)
 	slices.Reverse(names)
 	p.NominalY(names...)
-	const wide, edges = 760, 110
-	canvas, err := draw.NewFormattedCanvas(wide, group*vg.Length(len(rows))+edges, "svg")
+	p.X.Max = edge * legend // adding a bar has moved it
+	const edges = 110
+	return p, group*vg.Length(len(rows)) + edges, nil
+}
+
+// edgeOf is where a chart ends: at the greatest value, unless that is of a client
+// so far off that the two which matter could not be told apart.
+func edgeOf(values map[string][]float64) (edge float64, cut bool) {
+	const far = 4
+	greatest := 0.0
+	for client, v := range values {
+		greatest = max(greatest, slices.Max(v))
+		if client == ours || client == baseline {
+			edge = max(edge, far*slices.Max(v))
+		}
+	}
+	if edge == 0 || edge >= greatest {
+		return greatest, false
+	}
+	return edge, true
+}
+
+// draw writes the chart as SVG; drawn is false when there is nothing to show.
+func (c chart) draw(folder string, all ...*Results) (drawn bool, err error) {
+	p, high, err := c.plot(all...)
+	if p == nil || err != nil {
+		return false, err
+	}
+	const wide = 760
+	canvas, err := draw.NewFormattedCanvas(wide, high, "svg")
 	if err != nil {
 		return false, err
 	}
-	p.Draw(draw.New(canvas))
+	const margin = 12
+	p.Draw(draw.Crop(draw.New(canvas), margin, -margin, margin, -margin))
 	f, err := os.Create(filepath.Join(folder, c.file+".svg"))
 	if err != nil {
 		return false, err

@@ -32,6 +32,8 @@ type Result struct {
 	Started string   `json:"started"`
 	Commit  string   `json:"commit"`
 	Machine Machine  `json:"machine"`
+	// Failed says of clients that could not do the work why; they have no further runs.
+	Failed map[string]string `json:"failed,omitempty"`
 	// Runs are in the order in which they ran; every round is a run of each client.
 	Runs []*Run `json:"runs"`
 }
@@ -69,10 +71,11 @@ func thisMachine() Machine {
 		}
 		return "unknown"
 	}
-	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
+	release, _ := os.ReadFile("/proc/sys/kernel/osrelease")
+	kernel, _, _ := strings.Cut(strings.TrimSpace(string(release)), "-") // what follows is its builder's
 	return Machine{
 		CPU: field("/proc/cpuinfo", "model name"), Cores: runtime.NumCPU(), Memory: field("/proc/meminfo", "MemTotal"),
-		Kernel: strings.TrimSpace(string(kernel)), Go: runtime.Version(),
+		Kernel: kernel, Go: runtime.Version(),
 	}
 }
 

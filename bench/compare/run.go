@@ -33,7 +33,8 @@ type target interface {
 }
 
 type bench struct {
-	bin string // the folder of the commands
+	bin     string // the folder of the commands
+	profile string // file for the driver's CPU profile; none if empty
 	// prepare makes a target; real clusters check everything anyway.
 	prepare func(ctx context.Context, r row, check bool) (target, error)
 }
@@ -104,6 +105,9 @@ func (b *bench) drive(ctx context.Context, name string, options []string, t targ
 		binary = "driver-peers"
 	}
 	args := append(r.flags(), "-client", name, "-addr", t.address(), "-topic", t.topic())
+	if b.profile != "" {
+		args = append(args, "-cpuprofile", b.profile)
+	}
 	for _, o := range options {
 		args = append(args, "-option", o)
 	}

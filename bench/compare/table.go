@@ -87,6 +87,9 @@ func (r *Result) table(b *strings.Builder) {
 
 // noise says how much else happened, which is what a figure can be trusted by.
 func (r *Result) noise() string {
+	if len(r.Runs) == 0 {
+		return fmt.Sprintf("no run at %s, %s", r.Commit, r.Started)
+	}
 	return fmt.Sprintf("%d rounds at %s, %s; other load %.2f cores, line pass %.0f ns",
 		r.Rounds, r.Commit, r.Started, median(r.each("", othersCores)), median(r.each("", linePassNS)))
 }
@@ -103,6 +106,9 @@ func tables(results *Results) string {
 		}
 		fmt.Fprintf(&b, "\n**%s**: %s.\n", r.Row, r.Work)
 		r.table(&b)
+		for _, client := range slices.Sorted(maps.Keys(r.Failed)) {
+			fmt.Fprintf(&b, "\n**%s failed**: %s\n", client, r.Failed[client])
+		}
 		fmt.Fprintf(&b, "\n%s.\n", r.noise())
 	}
 	return b.String()

@@ -47,8 +47,10 @@ func newSarama(_ context.Context, s Settings, t *tally) (client, error) {
 	c.Version = sarama.V3_9_0_0
 	c.ClientID = "bench"
 	c.Producer.Return.Successes = true
+	partitioner := "NewMurmur2Partitioner"
 	c.Producer.Partitioner = sarama.NewMurmur2Partitioner
 	if s.Mode == figure.ModeIdle {
+		partitioner = "NewManualPartitioner"
 		c.Producer.Partitioner = sarama.NewManualPartitioner
 	}
 	c.Producer.MaxMessageBytes = 2 << 20 // a batch may be larger than Flush.Bytes
@@ -80,7 +82,7 @@ func newSarama(_ context.Context, s Settings, t *tally) (client, error) {
 		fmt.Sprintf("Producer.Flush.Bytes = %d", c.Producer.Flush.Bytes),
 		fmt.Sprintf("Producer.MaxMessageBytes = %d", c.Producer.MaxMessageBytes),
 		"Producer.Compression = " + s.Codec,
-		"Producer.Partitioner = NewMurmur2Partitioner",
+		"Producer.Partitioner = " + partitioner,
 		fmt.Sprintf("ChannelBufferSize = %d", c.ChannelBufferSize),
 	}}
 	if s.Mode == figure.ModeCall {

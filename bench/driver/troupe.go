@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"log/slog"
 	"maps"
 	"sync"
 	"time"
@@ -30,7 +31,10 @@ func newTroupe(_ context.Context, s Settings, t *tally) (client, error) {
 }
 
 // shared is the actor system of troupe-shared; making it is no part of a start.
-var shared = sync.OnceValue(func() *actor.ActorSystem { return actor.NewActorSystem() })
+var shared = sync.OnceValue(func() *actor.ActorSystem {
+	silent := func(*actor.ActorSystem) *slog.Logger { return slog.New(slog.DiscardHandler) }
+	return actor.NewActorSystem(actor.WithLoggerFactory(silent))
+})
 
 func newTroupeShared(_ context.Context, s Settings, t *tally) (client, error) {
 	return troupeFrom(s, t, func(o ...troupe.Option) (*troupe.Producer, error) { return troupe.NewIn(shared(), o...) })
