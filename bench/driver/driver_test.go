@@ -195,7 +195,9 @@ func TestAwaitCountsFromTheStart(t *testing.T) {
 	tally.done(0, 0, nil)
 	tally.reset()
 	tally.done(0, 0, nil)
-	if err := tally.await(t.Context(), 2); err != nil {
+	soon, stop := context.WithTimeout(t.Context(), 5*time.Second)
+	defer stop()
+	if err := tally.await(soon, 2); err != nil {
 		t.Error(err)
 	}
 	ended, cancel := context.WithCancel(t.Context())
