@@ -6,6 +6,11 @@ SEEDS     ?= 20000
 MINUTES   ?= 2
 SEED      ?= 0
 TIMEOUT   ?= 20m
+MICRO     ?= bench/micro.txt
+MICROCOUNT ?= 10
+
+# The packages whose functions every record or batch passes.
+HOT := ./actors/accumulator ./actors/broker ./protocol ./codecs ./partitioners
 
 # The linter is pinned, and kept inside the checkout (`make tools`).
 GOLANGCI_VERSION := v2.15.0
@@ -53,8 +58,23 @@ quickstart: ## run the first example; needs no Kafka
 	$(GO) run ./examples/quickstart
 
 .PHONY: bench
-bench: ## run the benchmarks
+bench: ## the benchmark's rows that run flat out, with all peers
 	bash bench/run.sh
+
+.PHONY: bench-report
+bench-report: ## THE measurement: every row, Apache Kafka's too, and docs/benchmarks.md anew (two hours; nothing else may run)
+	bash bench/run.sh -report docs/
+	bash bench/run.sh -real -report docs/
+	$(MAKE) bench-micro MICRO=docs/benchmarks/micro.txt
+
+.PHONY: bench-micro
+bench-micro: ## Go benchmarks of the hot functions into MICRO=bench/micro.txt, for benchstat
+	@$(GO) test -run '^$$' -bench . -benchmem -count $(MICROCOUNT) $(HOT) > $(MICRO).new || { cat $(MICRO).new; rm $(MICRO).new; exit 1; }
+	@mv $(MICRO).new $(MICRO) && echo "$(MICRO): compare two of them with benchstat old.txt new.txt"
+
+.PHONY: bench-test
+bench-test: ## tests of the benchmark itself
+	cd bench && $(GO) vet -tags troupe,peers ./... && $(GO) test -tags troupe,peers ./...
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME=10s each

@@ -11,114 +11,136 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
 
+	"github.com/troupe-kafka/troupe/bench/internal/figure"
 	"github.com/troupe-kafka/troupe/bench/internal/procstat"
 )
 
-// A Run is one run of one client.
-type Run struct {
-	Round  int    `json:"round"`
-	Client string `json:"client"`
-	Driver Report `json:"driver"`
-	Broker Totals `json:"broker"`
-	// Others is how many cores did other things meanwhile: the measure of noise.
-	Others float64 `json:"others_cores"`
-	// LinePass is how long it takes to pass a cache line between two cores, just
-	// before the run. Virtual machines change it.
-	LinePass float64 `json:"line_pass_ns"`
-}
-
-// Report is what the driver prints.
-type Report struct {
-	Records          int      `json:"records"`
-	Warmup           int      `json:"warmup"`
-	Seconds          float64  `json:"wall_s"`
-	CPUSeconds       float64  `json:"cpu_s"`
-	CPUPerMillion    float64  `json:"cpu_s_per_million"`
-	RecordsPerSecond float64  `json:"records_per_s"`
-	AllocsPerRecord  float64  `json:"allocs_per_record"`
-	BytesPerRecord   float64  `json:"alloc_bytes_per_record"`
-	GCs              uint32   `json:"gcs"`
-	PeakRSS          int64    `json:"peak_rss_bytes"`
-	Latency          *Summary `json:"latency_ms,omitempty"`
-	Lag              *Summary `json:"generator_lag_ms,omitempty"`
-}
-
-// Summary describes latencies in milliseconds.
-type Summary struct {
-	P50  float64 `json:"p50"`
-	P99  float64 `json:"p99"`
-	P999 float64 `json:"p99.9"`
-	Max  float64 `json:"max"`
-}
-
-// Totals is what the broker prints in the end.
-type Totals struct {
-	Requests   int64   `json:"requests"`
-	Batches    int64   `json:"batches"`
-	Records    int64   `json:"records"`
-	Bytes      int64   `json:"bytes"`
-	CPUSeconds float64 `json:"cpu_s"`
+// A target is a cluster that is ready for one run.
+type target interface {
+	address() string
+	topic() string
+	// totals ends the run and says what came.
+	totals() (figure.Totals, error)
+	// end gives up what the run used. It may be called at any time, twice.
+	end()
 }
 
 type bench struct {
-	bin string // the folder of the commands
+	bin     string // the folder of the commands
+	profile string // file for the driver's CPU profile; none if empty
+	// prepare makes a target; real clusters check everything anyway.
+	prepare func(ctx context.Context, r row, check bool) (target, error)
 }
 
-// run starts a broker, runs a client against it and stops it. It fails unless
-// the broker took exactly the records that the client saw acknowledged.
-func (b *bench) run(ctx context.Context, client string, r row, brokerFlags ...string) (_ *Run, err error) {
+// peerClients are in a binary of their own.
+var peerClients = []string{"sarama", "kafka-go", "confluent"}
+
+// split takes a client's name apart: name:option=value;option=value.
+func split(client string) (name string, options []string) {
+	name, rest, _ := strings.Cut(client, ":")
+	for _, o := range strings.Split(rest, ";") {
+		if o != "" {
+			options = append(options, o)
+		}
+	}
+	return name, options
+}
+
+// run runs a client against a fresh target. It fails unless the cluster took
+// exactly the records that the client saw acknowledged.
+func (b *bench) run(ctx context.Context, client string, r row, check bool) (*Run, error) {
 	run := &Run{Client: client, LinePass: linePass()}
-	broker, err := b.startBroker(ctx, brokerFlags)
+	t, err := b.prepare(ctx, r, check)
 	if err != nil {
 		return nil, err
 	}
-	defer broker.kill()
+	defer t.end()
 
 	busy, err := procstat.MachineBusy()
 	if err != nil {
 		return nil, err
 	}
 	start := time.Now()
-	driver := exec.CommandContext(ctx, filepath.Join(b.bin, "driver"), append(r.flags(), "-client", client, "-addr", broker.address)...)
-	driver.Stderr = os.Stderr
-	out, err := driver.Output()
-	wall := time.Since(start)
-	if err != nil {
-		return nil, fmt.Errorf("driver: %w", err)
+	name, options := split(client)
+	var cpu time.Duration
+	if name == javaClient {
+		run.Driver, cpu, err = runJava(ctx, t.address(), t.topic(), r)
+	} else {
+		run.Driver, cpu, err = b.drive(ctx, name, options, t, r)
 	}
+	if err != nil {
+		return nil, err
+	}
+	wall := time.Since(start)
 	after, err := procstat.MachineBusy()
 	if err != nil {
 		return nil, err
 	}
-	if err := json.Unmarshal(out, &run.Driver); err != nil {
-		return nil, fmt.Errorf("driver: %w", err)
-	}
-	if run.Broker, err = broker.stop(); err != nil {
+	if run.Broker, err = t.totals(); err != nil {
 		return nil, fmt.Errorf("broker: %w", err)
 	}
-	if sent := int64(run.Driver.Records + run.Driver.Warmup); run.Broker.Records != sent {
+	sent := int64(run.Driver.Records + run.Driver.Warmup)
+	if name == "generator" {
+		sent = 0
+	}
+	if run.Broker.Records != sent {
 		return nil, fmt.Errorf("%d records acknowledged, %d received", sent, run.Broker.Records)
 	}
-	ours := driver.ProcessState.UserTime() + driver.ProcessState.SystemTime() +
-		time.Duration(run.Broker.CPUSeconds*float64(time.Second))
-	run.Others = max(0, (after-busy-ours).Seconds()/wall.Seconds())
+	known := cpu + time.Duration(run.Broker.CPUSeconds*float64(time.Second))
+	run.Others = max(0, (after-busy-known).Seconds()/wall.Seconds())
 	return run, nil
 }
 
-// A broker is a running nullbroker.
-type broker struct {
-	cmd     *exec.Cmd
-	out     *bufio.Reader
-	address string
+// drive runs the driver; cpu is what its whole process took.
+func (b *bench) drive(ctx context.Context, name string, options []string, t target, r row) (report figure.Report, cpu time.Duration, err error) {
+	binary := "driver"
+	if slices.Contains(peerClients, name) {
+		binary = "driver-peers"
+	}
+	args := append(r.flags(), "-client", name, "-addr", t.address(), "-topic", t.topic())
+	if b.profile != "" {
+		args = append(args, "-cpuprofile", b.profile)
+	}
+	for _, o := range options {
+		args = append(args, "-option", o)
+	}
+	cmd := exec.CommandContext(ctx, filepath.Join(b.bin, binary), args...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return report, 0, fmt.Errorf("driver: %w", err)
+	}
+	if err := json.Unmarshal(out, &report); err != nil {
+		return report, 0, fmt.Errorf("driver: %w", err)
+	}
+	return report, cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), nil
 }
 
-func (b *bench) startBroker(ctx context.Context, flags []string) (*broker, error) {
-	cmd := exec.CommandContext(ctx, filepath.Join(b.bin, "nullbroker"), append(flags, "-topics", "bench:12")...)
+// nullTarget is a running nullbroker.
+type nullTarget struct {
+	cmd  *exec.Cmd
+	out  *bufio.Reader
+	addr string
+}
+
+// prepareNull starts a null broker in a process of its own.
+func (b *bench) prepareNull(ctx context.Context, r row, check bool) (target, error) {
+	topics := "bench:" + strconv.Itoa(r.partitions)
+	if r.mode == figure.ModeIdle {
+		topics = "few:1," + topics
+	}
+	args := []string{"-topics", topics, "-delay", r.delay.String()}
+	if check {
+		args = append(args, "-check")
+	}
+	cmd := exec.CommandContext(ctx, filepath.Join(b.bin, "nullbroker"), args...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -127,17 +149,20 @@ func (b *bench) startBroker(ctx context.Context, flags []string) (*broker, error
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	k := &broker{cmd: cmd, out: bufio.NewReader(out)}
+	k := &nullTarget{cmd: cmd, out: bufio.NewReader(out)}
 	line, err := k.out.ReadString('\n')
 	if err != nil {
-		k.kill()
+		k.end()
 		return nil, fmt.Errorf("broker printed no address: %w", err)
 	}
-	k.address = strings.TrimSpace(line)
+	k.addr = strings.TrimSpace(line)
 	return k, nil
 }
 
-func (k *broker) stop() (totals Totals, err error) {
+func (k *nullTarget) address() string { return k.addr }
+func (k *nullTarget) topic() string   { return "bench" }
+
+func (k *nullTarget) totals() (totals figure.Totals, err error) {
 	if err := k.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return totals, err
 	}
@@ -151,8 +176,7 @@ func (k *broker) stop() (totals Totals, err error) {
 	return totals, json.Unmarshal(bytes.TrimSpace(line), &totals)
 }
 
-// kill ends a broker that may have ended before.
-func (k *broker) kill() {
+func (k *nullTarget) end() {
 	if k.cmd.ProcessState == nil {
 		_ = k.cmd.Process.Kill()
 		_ = k.cmd.Wait()

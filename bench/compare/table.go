@@ -1,157 +1,189 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
-	"io"
+	"maps"
 	"slices"
 	"strings"
 )
 
-// A measure is one figure of a run.
-type measure func(*Run) float64
+// baseline is what all ratios are to, and duty the floor with the same duties.
+const (
+	baseline = "franz"
+	duty     = "duties"
+)
 
-func cpuPerMillion(r *Run) float64    { return r.Driver.CPUPerMillion }
-func recordsPerSecond(r *Run) float64 { return r.Driver.RecordsPerSecond }
-func allocsPerRecord(r *Run) float64  { return r.Driver.AllocsPerRecord }
-func megabytes(r *Run) float64        { return float64(r.Driver.PeakRSS) / 1e6 }
-func othersCores(r *Run) float64      { return r.Others }
-func linePassNS(r *Run) float64       { return r.LinePass }
+// A column of a row's table. It is left out when no client has a figure.
+type column struct {
+	head   string
+	format string
+	of     measure
+	// over makes it a ratio to a client, with the spread of the rounds.
+	over string
+}
 
-// each returns a figure of every run of a client, or of all for "", by round.
-func (r *Result) each(client string, m measure) (values []float64) {
-	for _, run := range r.Runs {
-		if client == "" || run.Client == client {
-			values = append(values, m(run))
+var columns = []column{
+	{"CPU s/M", "%.3f", cpuPerMillion, ""},
+	{"× " + baseline, "", cpuPerMillion, baseline},
+	{"× " + duty, "", cpuPerMillion, duty},
+	{"k records/s", "%.0f", streaming(func(r *Run) float64 { return r.Driver.RecordsPerSecond / 1e3 }), ""},
+	{"× " + baseline, "", recordsPerSecond, baseline},
+	{"allocs/record", "%.3f", allocsPerRecord, ""},
+	{"B alloc/record", "%.0f", bytesPerRecord, ""},
+	{"peak MB", "%.0f", megabytes, ""},
+	{"mutex ns/record", "%.1f", mutexWait, ""},
+	{"p50 ms", "%.2f", latencyP50, ""},
+	{"p99 ms", "%.2f", latencyP99, ""},
+	{"p99.9 ms", "%.2f", latencyP999, ""},
+	{"p99 × " + baseline, "", latencyP99, baseline},
+	{"lag p99 ms", "%.2f", lagP99, ""},
+	{"first start ms", "%.1f", func(r *Run) (float64, bool) { return r.Driver.First, r.Driver.First > 0 }, ""},
+	{"compressed ×", "%.2f", compression, ""},
+	{"records/request", "%.0f", recordsPerRequest, ""},
+	{"idle MB", "%.1f", idleMegabytes, ""},
+	{"idle heap MB", "%.1f", idleHeap, ""},
+	{"idle goroutines", "%.0f", idleGoroutines, ""},
+}
+
+// cell is empty when there is no figure.
+func (c column) cell(r *Result, client string) string {
+	if c.over == "" {
+		if v := r.each(client, c.of); len(v) > 0 {
+			return fmt.Sprintf(c.format, median(v))
+		}
+		return ""
+	}
+	if client == c.over {
+		return ""
+	}
+	if v := r.ratios(client, c.over, c.of); len(v) > 0 {
+		return spread(v)
+	}
+	return ""
+}
+
+// table writes the figures of one row, a line for each client.
+func (r *Result) table(b *strings.Builder) {
+	t := table{head: []string{r.Row}}
+	for _, client := range r.Clients {
+		t.rows = append(t.rows, []string{client})
+	}
+	for _, c := range columns {
+		var cells []string
+		for _, client := range r.Clients {
+			cells = append(cells, c.cell(r, client))
+		}
+		if strings.Join(cells, "") == "" {
+			continue
+		}
+		t.head = append(t.head, c.head)
+		for i, cell := range cells {
+			t.rows[i] = append(t.rows[i], cell)
 		}
 	}
-	return values
+	t.print(b)
 }
 
-// ratios returns the first client's figure over the second's of every round.
-func (r *Result) ratios(clients []string, m measure) []float64 {
-	a, b := r.each(clients[0], m), r.each(clients[1], m)
-	for i := range a {
-		a[i] /= b[i]
+// noise says how much else happened, which is what a figure can be trusted by.
+func (r *Result) noise() string {
+	if len(r.Runs) == 0 {
+		return fmt.Sprintf("no run at %s, %s", r.Commit, r.Started)
 	}
-	return a
+	return fmt.Sprintf("%d rounds at %s, %s; other load %.2f cores, line pass %.0f ns",
+		r.Rounds, r.Commit, r.Started, median(r.each("", othersCores)), median(r.each("", linePassNS)))
 }
 
-func median(v []float64) float64 {
-	v = slices.Sorted(slices.Values(v))
-	n := len(v)
-	return (v[(n-1)/2] + v[n/2]) / 2
-}
-
-func spread(v []float64) string {
-	return fmt.Sprintf("%.2f (%.2f–%.2f)", median(v), slices.Min(v), slices.Max(v))
-}
-
-// printTables writes a table of the rows that run flat out, and one of the open
-// loops.
-func printTables(w io.Writer, results *Results) error {
+// tables writes all rows.
+func tables(results *Results) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s, %d cores, %d rounds; medians, ratios %s (min–max of the rounds)\n",
-		results.Go, results.Cores, results.Rounds, strings.Join(results.Clients, "/"))
-	results.flat(&b)
-	results.open(&b)
-	_, err := io.WriteString(w, b.String())
-	return err
+	fmt.Fprintf(&b, "Against %s. Medians; a ratio is of runs of the same round, with the least and the greatest of the rounds.\n", results.Against)
+	group := ""
+	for _, r := range results.Rows {
+		if r.Group != group {
+			group = r.Group
+			fmt.Fprintf(&b, "\n#### %s\n", group)
+		}
+		fmt.Fprintf(&b, "\n**%s**: %s.\n", r.Row, r.Work)
+		r.table(&b)
+		for _, client := range slices.Sorted(maps.Keys(r.Failed)) {
+			fmt.Fprintf(&b, "\n**%s failed**: %s\n", client, r.Failed[client])
+		}
+		fmt.Fprintf(&b, "\n%s.\n", r.noise())
+	}
+	return b.String()
 }
 
-func (results *Results) flat(b *strings.Builder) {
-	clients := results.Clients
-	pair := len(clients) == 2
-	head := []string{"work"}
-	for _, c := range clients {
-		head = append(head, "CPU s/M "+c)
-	}
-	if pair {
-		head = append(head, "CPU ratio")
-	}
-	for _, c := range clients {
-		head = append(head, "M records/s "+c)
-	}
-	if pair {
-		head = append(head, "records/s ratio")
-	}
-	names := strings.Join(clients, ", ")
-	head = append(head, "allocations/record "+names, "peak RSS MB "+names, "other load, cores", "line pass ns")
-	t := table{head: head}
-	for _, r := range results.Rows {
-		if r.row.rate > 0 {
+// machines writes on what the figures were taken, once for each machine.
+func machines(all ...*Results) string {
+	count := map[Machine]int{}
+	for _, results := range all {
+		if results == nil {
 			continue
 		}
-		cells := []string{r.Row}
-		for _, c := range clients {
-			cells = append(cells, fmt.Sprintf("%.3f", median(r.each(c, cpuPerMillion))))
+		for _, r := range results.Rows {
+			count[r.Machine]++
 		}
-		if pair {
-			cells = append(cells, spread(r.ratios(clients, cpuPerMillion)))
-		}
-		for _, c := range clients {
-			cells = append(cells, fmt.Sprintf("%.2f", median(r.each(c, recordsPerSecond))/1e6))
-		}
-		if pair {
-			cells = append(cells, spread(r.ratios(clients, recordsPerSecond)))
-		}
-		cells = append(cells, r.list(clients, "%.3f", allocsPerRecord), r.list(clients, "%.0f", megabytes))
-		t.rows = append(t.rows, append(cells, r.noise()...))
 	}
-	t.print(b)
+	t := table{head: []string{"rows", "CPU", "cores", "memory", "kernel", "Go"}}
+	byRows := slices.SortedFunc(maps.Keys(count), func(a, b Machine) int {
+		return cmp.Or(cmp.Compare(count[b], count[a]), cmp.Compare(fmt.Sprint(a), fmt.Sprint(b)))
+	})
+	for _, m := range byRows {
+		t.rows = append(t.rows, []string{fmt.Sprint(count[m]), m.CPU, fmt.Sprint(m.Cores), m.Memory, m.Kernel, m.Go})
+	}
+	var b strings.Builder
+	t.print(&b)
+	return b.String()
 }
 
-func (results *Results) open(b *strings.Builder) {
-	clients := results.Clients
-	t := table{head: []string{"open loop"}}
-	quantiles := []struct {
-		name string
-		of   measure
-	}{
-		{"p50 ms", func(r *Run) float64 { return r.Driver.Latency.P50 }},
-		{"p99 ms", func(r *Run) float64 { return r.Driver.Latency.P99 }},
-		{"p99.9 ms", func(r *Run) float64 { return r.Driver.Latency.P999 }},
-		{"generator's lag p99 ms", func(r *Run) float64 { return r.Driver.Lag.P99 }},
+// configured writes what each client was told, as the clients said it themselves:
+// what all rows have in common, then what some have.
+func configured(all ...*Results) string {
+	type client struct {
+		version string
+		runs    int
+		times   map[string]int
 	}
-	names := strings.Join(clients, ", ")
-	for _, q := range quantiles {
-		t.head = append(t.head, q.name+" "+names)
-	}
-	t.head = append(t.head, "CPU s/M "+names)
-	if len(clients) == 2 {
-		t.head = append(t.head, "CPU ratio")
-	}
-	t.head = append(t.head, "other load, cores", "line pass ns")
-	for _, r := range results.Rows {
-		if r.row.rate == 0 {
+	clients := map[string]*client{}
+	for _, results := range all {
+		if results == nil {
 			continue
 		}
-		cells := []string{r.Row}
-		for _, q := range quantiles {
-			cells = append(cells, r.list(clients, "%.2f", q.of))
+		for _, r := range results.Rows {
+			for _, run := range r.Runs {
+				c := clients[run.Client]
+				if c == nil {
+					c = &client{times: map[string]int{}}
+					clients[run.Client] = c
+				}
+				c.version = run.Driver.Version
+				if run.Round > 0 { // the first says it for all
+					continue
+				}
+				c.runs++
+				for _, s := range run.Driver.Configured {
+					c.times[s]++
+				}
+			}
 		}
-		cells = append(cells, r.list(clients, "%.1f", cpuPerMillion))
-		if len(clients) == 2 {
-			cells = append(cells, spread(r.ratios(clients, cpuPerMillion)))
+	}
+	t := table{head: []string{"client", "version", "in every row", "in some rows"}}
+	for _, name := range slices.Sorted(maps.Keys(clients)) {
+		c := clients[name]
+		var every, some []string
+		for _, s := range slices.Sorted(maps.Keys(c.times)) {
+			if c.times[s] == c.runs {
+				every = append(every, s)
+			} else {
+				some = append(some, s)
+			}
 		}
-		t.rows = append(t.rows, append(cells, r.noise()...))
+		t.rows = append(t.rows, []string{name, c.version, strings.Join(every, "; "), strings.Join(some, "; ")})
 	}
-	t.print(b)
-}
-
-// list returns the medians of all clients in one cell.
-func (r *Result) list(clients []string, format string, m measure) string {
-	var cells []string
-	for _, c := range clients {
-		cells = append(cells, fmt.Sprintf(format, median(r.each(c, m))))
-	}
-	return strings.Join(cells, ", ")
-}
-
-func (r *Result) noise() []string {
-	return []string{
-		fmt.Sprintf("%.2f", median(r.each("", othersCores))),
-		fmt.Sprintf("%.0f", median(r.each("", linePassNS))),
-	}
+	var b strings.Builder
+	t.print(&b)
+	return b.String()
 }
 
 type table struct {

@@ -11,6 +11,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/troupe-kafka/troupe/bench/internal/figure"
 )
 
 func TestMurmur2IsFranzGos(t *testing.T) {
@@ -99,26 +101,31 @@ func TestWorkersSendTheSameEveryTime(t *testing.T) {
 	}
 }
 
-// remember is a client that tells each record at once.
+// remember is a client that tells each record at once, after a pause.
 type remember struct {
-	at []time.Duration
+	at    []time.Duration
+	pause time.Duration // of the first record
 	*tally
 }
 
 func (r *remember) produce(_ context.Context, _ *worker, n int, at time.Duration) error {
+	if len(r.at) == 0 {
+		time.Sleep(r.pause)
+	}
 	r.at = append(r.at, at)
 	r.done(0, at, nil)
 	return nil
 }
 func (*remember) flush(context.Context) error { return nil }
 func (*remember) close(context.Context) error { return nil }
+func (*remember) settings() []string          { return nil }
 
 func TestPacedSendsAtTheRate(t *testing.T) {
-	s := Settings{Size: 1, Goroutines: 1, Codec: "none"}
+	s := Settings{Size: 1, Goroutines: 1, Codec: "none", Records: 20, Rate: 1000, Mode: figure.ModeStream}
 	tally := newTally(1)
 	c := &remember{tally: tally}
 	begin := time.Now()
-	if err := load(t.Context(), c, tally, newWorkers(s), 20, 1000); err != nil {
+	if err := load(t.Context(), c, tally, newWorkers(s), s); err != nil {
 		t.Fatal(err)
 	}
 	if took := time.Since(begin); took < 19*time.Millisecond {
@@ -126,5 +133,93 @@ func TestPacedSendsAtTheRate(t *testing.T) {
 	}
 	if !slices.IsSorted(c.at) || c.at[1] != time.Millisecond {
 		t.Errorf("intended at %v", c.at)
+	}
+}
+
+// A client that stalls must not make the generator wait with it: the records that
+// should have been sent meanwhile have waited, too.
+func TestStallCountsForAllRecordsBehindIt(t *testing.T) {
+	const stall, n = 50 * time.Millisecond, 40
+	s := Settings{Size: 1, Goroutines: 1, Codec: "none", Records: n, Rate: 1000, Mode: figure.ModeStream}
+	tally := newTally(1)
+	tally.latencies = make([]time.Duration, n)
+	if err := load(t.Context(), &remember{tally: tally, pause: stall}, tally, newWorkers(s), s); err != nil {
+		t.Fatal(err)
+	}
+	for i, latency := range tally.latencies {
+		if least := stall - time.Duration(i)*time.Millisecond; latency < least {
+			t.Errorf("record %d: %v from the time it should have been sent, want at least %v", i, latency, least)
+		}
+	}
+}
+
+func TestDueIsOneRowOfAllWorkers(t *testing.T) {
+	var all []time.Duration
+	const several, each = 3, 100
+	for i := range several {
+		for k := range each {
+			all = append(all, due(k, i, several, 20_000))
+		}
+	}
+	slices.Sort(all)
+	for i, at := range all {
+		if want := time.Duration(i) * 50 * time.Microsecond; at != want {
+			t.Fatalf("record %d is due at %v, want %v", i, at, want)
+		}
+	}
+}
+
+func TestCallsAreAllTimed(t *testing.T) {
+	c := &calling{}
+	w := &worker{}
+	if err := w.calls(t.Context(), c, 25, 10); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(c.calls, []int{10, 10, 5}) || len(w.times) != 3 {
+		t.Errorf("calls of %v records, %d times", c.calls, len(w.times))
+	}
+}
+
+type calling struct {
+	remember
+	calls []int
+}
+
+func (c *calling) call(_ context.Context, _ *worker, n int) error {
+	c.calls = append(c.calls, n)
+	return nil
+}
+
+func TestAwaitCountsFromTheStart(t *testing.T) {
+	tally := newTally(1)
+	tally.done(0, 0, nil)
+	tally.reset()
+	tally.done(0, 0, nil)
+	soon, stop := context.WithTimeout(t.Context(), 5*time.Second)
+	defer stop()
+	if err := tally.await(soon, 2); err != nil {
+		t.Error(err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if tally.await(ended, 3) == nil {
+		t.Error("two records were taken for three")
+	}
+	tally.done(0, 0, errors.New("broken"))
+	if err := tally.await(ended, 3); err == nil || errors.Is(err, context.Canceled) {
+		t.Errorf("a failed record is told, too: %v", err)
+	}
+}
+
+func TestOptionsAreOfTheirClients(t *testing.T) {
+	s := Settings{Client: "franz", Codec: "none", Acks: "all", Options: map[string]string{"linger.ms": "3"}}
+	for _, name := range []string{"franz", "sarama", "kafka-go"} {
+		if _, err := clients[name].create(t.Context(), s, newTally(1)); err == nil {
+			t.Errorf("%s took an option that it does not have", name)
+		}
+	}
+	var o = options{}
+	if o.Set("no value") == nil || o.Set("a=b=c") != nil || o["a"] != "b=c" {
+		t.Errorf("options %v", o)
 	}
 }

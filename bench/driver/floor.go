@@ -32,7 +32,10 @@ type floorBatch struct {
 	base     int64 // timestamp of the first record
 }
 
-type floorRequest struct{ partition, count int }
+type floorRequest struct {
+	partition, count int
+	slots            []dutySlot // only with duties
+}
 
 const (
 	floorVersion   = 8
@@ -44,8 +47,8 @@ const (
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func newFloor(ctx context.Context, s Settings, t *tally) (client, error) {
-	if s.Codec != "none" || s.Rate != 0 || s.Size > floorBatchSize/2 {
-		return nil, errors.New("compresses nothing, has no rate and takes no large record")
+	if err := floorCan(s); err != nil {
+		return nil, err
 	}
 	sock, err := new(net.Dialer).DialContext(ctx, "tcp", s.Address)
 	if err != nil {
@@ -56,6 +59,13 @@ func newFloor(ctx context.Context, s Settings, t *tally) (client, error) {
 		f.batches[i].bytes = appendProduce(make([]byte, 0, floorBatchSize), s.Topic, i)
 	}
 	return f, nil
+}
+
+func floorCan(s Settings) error {
+	if s.Codec != "none" || s.Rate != 0 || s.Acks != "all" || s.Size > floorBatchSize/2 {
+		return errors.New("knows acks all only, compresses nothing, has no rate and takes no large record")
+	}
+	return nil
 }
 
 // appendProduce appends a Produce request for one partition up to and with its
@@ -135,14 +145,20 @@ func varintSize(v int64) int {
 	return n
 }
 
-// write sends the batch of a partition and empties it.
+// write sends the batch of a partition and empties it, after an answer if enough
+// are missing.
 func (f *floor) write(partition int) error {
-	b := &f.batches[partition]
 	if len(f.open) == floorInFlight {
 		if err := f.read(); err != nil {
 			return err
 		}
 	}
+	return f.send(partition)
+}
+
+// send completes the batch of a partition, writes it and empties it.
+func (f *floor) send(partition int) error {
+	b := &f.batches[partition]
 	start := b.start()
 	h := b.bytes[start:]
 	binary.BigEndian.PutUint32(b.bytes, uint32(len(b.bytes)-4))
@@ -157,7 +173,7 @@ func (f *floor) write(partition int) error {
 	if _, err := f.sock.Write(b.bytes); err != nil {
 		return err
 	}
-	f.open = append(f.open, floorRequest{partition, b.count})
+	f.open = append(f.open, floorRequest{partition: partition, count: b.count})
 	b.sequence += b.count
 	b.count = 0
 	b.bytes = b.bytes[:start+batchHeader]
@@ -172,28 +188,37 @@ func (b *floorBatch) start() int {
 
 // read takes the answer to the oldest open request.
 func (f *floor) read() error {
-	if _, err := io.ReadFull(f.sock, f.answer[:4]); err != nil {
+	r, _, failure, err := f.receive()
+	if err != nil {
 		return err
+	}
+	for range r.count {
+		f.tally.done(int32(r.partition), 0, failure)
+	}
+	return failure
+}
+
+// receive reads the answer to the oldest open request: its base offset, and the
+// error that it names.
+func (f *floor) receive() (r floorRequest, offset int64, failure, err error) {
+	if _, err := io.ReadFull(f.sock, f.answer[:4]); err != nil {
+		return r, 0, nil, err
 	}
 	n := int(binary.BigEndian.Uint32(f.answer[:]))
 	if n > len(f.answer) {
-		return fmt.Errorf("answer of %d bytes", n)
+		return r, 0, nil, fmt.Errorf("answer of %d bytes", n)
 	}
 	if _, err := io.ReadFull(f.sock, f.answer[:n]); err != nil {
-		return err
+		return r, 0, nil, err
 	}
-	r := f.open[0]
+	r = f.open[0]
 	f.open = append(f.open[:0], f.open[1:]...)
 	const topics = 4 + 4
 	at := topics + 2 + int(binary.BigEndian.Uint16(f.answer[topics:])) + 4 + 4
-	var err error
 	if code := binary.BigEndian.Uint16(f.answer[at:]); code != 0 {
-		err = fmt.Errorf("broker answered error %d", code)
+		failure = fmt.Errorf("broker answered error %d", code)
 	}
-	for range r.count {
-		f.tally.done(int32(r.partition), 0, err)
-	}
-	return err
+	return r, int64(binary.BigEndian.Uint64(f.answer[at+2:])), failure, nil
 }
 
 func (f *floor) flush(context.Context) error {
@@ -213,6 +238,13 @@ func (f *floor) flush(context.Context) error {
 }
 
 func (f *floor) close(context.Context) error { return f.sock.Close() }
+
+func (f *floor) settings() []string {
+	return []string{
+		"acks = all", "producer id and sequences = yes", "linger = none: a batch is sent when it is full",
+		fmt.Sprintf("batch = %d", floorBatchSize), fmt.Sprintf("requests in flight = %d", floorInFlight),
+	}
+}
 
 // murmur2 is the hash that Kafka's Java client chooses partitions with.
 func murmur2(b []byte) uint32 {

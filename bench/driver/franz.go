@@ -2,11 +2,20 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 	"time"
 	"unsafe"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/troupe-kafka/troupe/bench/internal/figure"
+)
+
+const (
+	franzBuffered = 100_000
+	franzBatch    = 1_000_000
 )
 
 // franz is franz-go as its authors' own benchmark uses it: one Record made per
@@ -20,7 +29,8 @@ type franz struct {
 	stamped bool       // the loop is open: records carry their time
 	pool    *sync.Pool // nil: a new Record per record
 
-	promise func(*kgo.Record, error)
+	promise    func(*kgo.Record, error)
+	configured []string
 }
 
 // A stamped record carries the time it should have been sent. Its Record comes
@@ -39,19 +49,44 @@ func newFranz(_ context.Context, s Settings, t *tally) (client, error) {
 		"lz4":    kgo.Lz4Compression(),
 		"zstd":   kgo.ZstdCompression(),
 	}
-	c, err := kgo.NewClient(
+	if len(s.Options) > 0 {
+		return nil, errors.New("takes no options")
+	}
+	options := []kgo.Opt{
 		kgo.SeedBrokers(s.Address),
-		kgo.RequiredAcks(kgo.AllISRAcks()), // idempotent by default
-		kgo.MaxBufferedRecords(100_000),
+		kgo.MaxBufferedRecords(franzBuffered),
 		kgo.ProducerLinger(s.Linger),
-		kgo.ProducerBatchMaxBytes(1_000_000),
+		kgo.ProducerBatchMaxBytes(franzBatch),
 		kgo.ProducerBatchCompression(codecs[s.Codec]),
-	)
+	}
+	configured := []string{
+		fmt.Sprintf("MaxBufferedRecords = %d", franzBuffered),
+		fmt.Sprintf("ProducerLinger = %v", s.Linger),
+		fmt.Sprintf("ProducerBatchMaxBytes = %d", franzBatch),
+		"ProducerBatchCompression = " + s.Codec,
+	}
+	if s.Acks == "1" {
+		options = append(options, kgo.RequiredAcks(kgo.LeaderAck()), kgo.DisableIdempotentWrite())
+		configured = append(configured, "RequiredAcks = LeaderAck", "DisableIdempotentWrite", "MaxProduceRequestsInflightPerBroker = 1 (its default then)")
+	} else {
+		options = append(options, kgo.RequiredAcks(kgo.AllISRAcks())) // idempotent by default
+		configured = append(configured, "RequiredAcks = AllISRAcks", "idempotent (its default)")
+	}
+	if s.Mode == figure.ModeIdle {
+		options = append(options, kgo.RecordPartitioner(kgo.ManualPartitioner()))
+		configured = append(configured, "RecordPartitioner = ManualPartitioner")
+	} else {
+		configured = append(configured, "RecordPartitioner = UniformBytesPartitioner (its default)")
+	}
+	c, err := kgo.NewClient(options...)
 	if err != nil {
 		return nil, err
 	}
-	f := &franz{client: c, topic: s.Topic, tally: t}
+	f := &franz{client: c, topic: s.Topic, tally: t, configured: configured}
 	f.promise = func(r *kgo.Record, err error) { t.done(r.Partition, 0, err) }
+	if s.Mode == figure.ModeIdle {
+		f.promise = func(_ *kgo.Record, err error) { t.done(0, 0, err) }
+	}
 	if s.Rate > 0 {
 		f.stamped = true
 		f.promise = func(r *kgo.Record, err error) {
@@ -98,6 +133,29 @@ func (f *franz) produce(ctx context.Context, w *worker, n int, at time.Duration)
 	}
 	return nil // failures come to the promise
 }
+
+func (f *franz) call(ctx context.Context, w *worker, n int) error {
+	// The list may be used again after the call. The Records could be, too, but a
+	// caller who has them at hand is rare.
+	records, _ := w.scratch.([]*kgo.Record)
+	records = records[:0]
+	for range n {
+		records = append(records, &kgo.Record{Topic: f.topic, Key: w.keys.next(), Value: w.values.next()})
+	}
+	w.scratch = records
+	results := f.client.ProduceSync(ctx, records...)
+	for i := range results {
+		f.tally.done(results[i].Record.Partition, 0, results[i].Err)
+	}
+	return results.FirstErr()
+}
+
+func (f *franz) place(ctx context.Context, topic string, partition int32, value []byte) error {
+	f.client.Produce(ctx, &kgo.Record{Topic: topic, Partition: partition, Value: value}, f.promise)
+	return nil
+}
+
+func (f *franz) settings() []string { return f.configured }
 
 func (f *franz) flush(ctx context.Context) error { return f.client.Flush(ctx) }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"runtime"
 	"syscall"
@@ -22,7 +23,11 @@ const (
 // A worker is one producing goroutine's source of records.
 type worker struct {
 	keys, values source
-	lags         []time.Duration
+	// times are how late each record of an open loop was given to the client, or
+	// how long each call took.
+	times []time.Duration
+	// scratch is what a client keeps for its next call.
+	scratch any
 }
 
 // A source cuts slices of one size from a corpus, over and over. All clients may
@@ -110,15 +115,26 @@ func (w *worker) paced(ctx context.Context, c client, start time.Time, n, i, sev
 		return errno
 	}
 	for k := range n {
-		at := time.Duration(float64(k*several+i) / rate * float64(time.Second))
+		at := due(k, i, several, rate)
 		for wait := at - time.Since(start); wait > 0; wait = at - time.Since(start) {
-			pause := syscall.NsecToTimespec(int64(wait))
-			_ = syscall.Nanosleep(&pause, nil) // interrupted: the loop goes on
+			sleep(wait)
 		}
-		w.lags = append(w.lags, time.Since(start)-at)
+		w.times = append(w.times, time.Since(start)-at)
 		if err := c.produce(ctx, w, 1, at); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// due is when worker i of several should send its k-th record. It depends on
+// nothing that happens, so that a client which is slow pays for it.
+func due(k, i, several int, rate float64) time.Duration {
+	return time.Duration(math.Round(float64(k*several+i) * float64(time.Second) / rate))
+}
+
+// sleep blocks the thread. A signal may end it early.
+func sleep(d time.Duration) {
+	pause := syscall.NsecToTimespec(int64(d))
+	_ = syscall.Nanosleep(&pause, nil)
 }

@@ -6,7 +6,7 @@
 // Without -rate it produces as fast as it is let (flat out). With -rate it is an
 // open loop: each record has a time at which it should be sent, which does not
 // move when the client is slow, and its latency counts from that time to its
-// callback.
+// callback. -mode chooses other kinds of work.
 package main
 
 import (
@@ -17,48 +17,18 @@ import (
 	"fmt"
 	"log"
 	"os"
-	"runtime"
-	"runtime/pprof"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
-	"github.com/troupe-kafka/troupe/bench/internal/procstat"
+	"github.com/troupe-kafka/troupe/bench/internal/figure"
 )
 
-// Settings say what to send and how.
-type Settings struct {
-	Client     string        `json:"client"`
-	Address    string        `json:"-"`
-	Topic      string        `json:"topic"`
-	Partitions int           `json:"partitions"`
-	Records    int           `json:"records"`
-	Warmup     int           `json:"warmup"`
-	Size       int           `json:"size"`
-	Goroutines int           `json:"goroutines"`
-	Keyed      bool          `json:"keyed"`
-	Codec      string        `json:"codec"`
-	Linger     time.Duration `json:"linger_ns"`
-	Rate       float64       `json:"rate,omitempty"`
-}
-
-// A Report is what one run cost. Everything but PeakRSS is of the measured part
-// alone, from the first record to the callback of the last.
-type Report struct {
-	Settings
-	Seconds          float64  `json:"wall_s"`
-	CPUSeconds       float64  `json:"cpu_s"`
-	CPUPerMillion    float64  `json:"cpu_s_per_million"`
-	RecordsPerSecond float64  `json:"records_per_s"`
-	AllocsPerRecord  float64  `json:"allocs_per_record"`
-	BytesPerRecord   float64  `json:"alloc_bytes_per_record"`
-	GCs              uint32   `json:"gcs"`
-	PeakRSS          int64    `json:"peak_rss_bytes"`
-	Latency          *Summary `json:"latency_ms,omitempty"`
-	// Lag is how late the generator itself was; it is part of Latency.
-	Lag *Summary `json:"generator_lag_ms,omitempty"`
-}
+// Settings and Report are what compare knows, too.
+type (
+	Settings = figure.Settings
+	Report   = figure.Report
+)
 
 // A client is a producer under test.
 type client interface {
@@ -69,31 +39,91 @@ type client interface {
 	// flush returns when all records are told.
 	flush(ctx context.Context) error
 	close(ctx context.Context) error
+	// settings tells what the client was configured with, as name = value.
+	settings() []string
 }
 
-var clients = map[string]func(context.Context, Settings, *tally) (client, error){
-	"floor":      newFloor,
-	"franz":      newFranz,
-	"franz-pool": newFranzPool,
-	"troupe":     newTroupe,
+// A caller can also send and wait.
+type caller interface {
+	client
+	// call sends w's next n records in one call, and returns when all are told.
+	call(ctx context.Context, w *worker, n int) error
+}
+
+// A placer can choose the partition of a record by hand.
+type placer interface {
+	client
+	// place sends one record; its outcome counts for partition 0 of the tally.
+	place(ctx context.Context, topic string, partition int32, value []byte) error
+}
+
+// A kind is one client that the driver knows.
+type kind struct {
+	create func(context.Context, Settings, *tally) (client, error)
+	module string // whose version is the client's; "" for none
+	about  string
+}
+
+const (
+	franzModule   = "github.com/twmb/franz-go"
+	saramaModule  = "github.com/IBM/sarama"
+	segmentModule = "github.com/segmentio/kafka-go"
+	confluentMod  = "github.com/confluentinc/confluent-kafka-go/v2"
+)
+
+var clients = map[string]kind{
+	"troupe":        {newTroupe, "", "Troupe"},
+	"troupe-actor":  {newTroupeActor, "", "Troupe by messages.Produce from actors"},
+	"troupe-shared": {newTroupeShared, "", "Troupe in an actor system that is there already"},
+	"franz":         {newFranz, franzModule, "twmb/franz-go"},
+	"franz-pool":    {newFranzPool, franzModule, "franz-go, its Records from a sync.Pool"},
+	"sarama":        {newSarama, saramaModule, "IBM/sarama"},
+	"kafka-go":      {newSegment, segmentModule, "segmentio/kafka-go"},
+	"confluent":     {newConfluent, confluentMod, "confluent-kafka-go, librdkafka"},
+	"floor":         {newFloor, "", "encodes, sums and writes: the least that sends the same bytes"},
+	"duties":        {newDuties, "", "floor with a producer's duties, but no actors"},
+	"generator":     {newGenerator, "", "sends nothing: what the driver itself costs"},
+}
+
+// options are -option name=value, repeated.
+type options map[string]string
+
+func (o options) String() string { return "" }
+
+func (o options) Set(pair string) error {
+	name, value, ok := strings.Cut(pair, "=")
+	if !ok || name == "" {
+		return fmt.Errorf("%q is not name=value", pair)
+	}
+	o[name] = value
+	return nil
 }
 
 func main() {
 	log.SetFlags(0)
 	log.SetPrefix("driver: ")
-	var s Settings
-	flag.StringVar(&s.Client, "client", "troupe", "troupe, franz, franz-pool (its records from a sync.Pool) or floor (the least that sends the same bytes)")
+	var names []string
+	for name, k := range clients {
+		names = append(names, name+" ("+k.about+")")
+	}
+	slices.Sort(names)
+	s := Settings{Options: options{}}
+	flag.StringVar(&s.Client, "client", "troupe", strings.Join(names, ", "))
 	flag.StringVar(&s.Address, "addr", "127.0.0.1:9092", "address of a broker")
 	flag.StringVar(&s.Topic, "topic", "bench", "topic")
 	flag.IntVar(&s.Partitions, "partitions", 12, "partitions that the topic has")
-	flag.IntVar(&s.Records, "records", 1_000_000, "records in the measured part")
+	flag.IntVar(&s.Records, "records", 1_000_000, "records in the measured part; starts with -mode start; -mode idle sends one per partition")
 	flag.IntVar(&s.Warmup, "warmup", 100_000, "records before the measured part")
 	flag.IntVar(&s.Size, "size", 100, "bytes of a value")
-	flag.IntVar(&s.Goroutines, "goroutines", 1, "producing goroutines; floor always uses one")
+	flag.IntVar(&s.Goroutines, "goroutines", 1, "producing goroutines; floor and duties always use one")
 	flag.BoolVar(&s.Keyed, "keyed", false, "give records keys: 4096 different ones of 16 bytes")
 	flag.StringVar(&s.Codec, "codec", "none", "none, gzip, snappy, lz4 or zstd; values are text unless it is none")
+	flag.StringVar(&s.Acks, "acks", "all", "all, with idempotence where the client has it, or 1")
 	flag.DurationVar(&s.Linger, "linger", 5*time.Millisecond, "linger")
 	flag.Float64Var(&s.Rate, "rate", 0, "records per second of all goroutines together, open loop; 0 is flat out")
+	flag.StringVar(&s.Mode, "mode", figure.ModeStream, "stream, call (send and wait), idle (memory of idle partitions) or start (first acknowledgement)")
+	flag.IntVar(&s.Call, "call", 1, "records in one call, with -mode call")
+	flag.Var(options(s.Options), "option", "an option of the client's own as name=value; may be repeated")
 	timeout := flag.Duration("timeout", 2*time.Minute, "give up after this time")
 	profile := flag.String("cpuprofile", "", "write a CPU profile of the measured part to this file")
 	flag.Parse()
@@ -111,129 +141,27 @@ func main() {
 	}
 }
 
-func (s Settings) validate() error {
-	if clients[s.Client] == nil {
+func validate(s Settings) error {
+	if clients[s.Client].create == nil {
 		return fmt.Errorf("-client %q is unknown", s.Client)
 	}
 	if !slices.Contains(strings.Fields("none gzip snappy lz4 zstd"), s.Codec) {
 		return fmt.Errorf("-codec %q is unknown", s.Codec)
 	}
+	if s.Acks != "all" && s.Acks != "1" {
+		return fmt.Errorf("-acks %q is neither all nor 1", s.Acks)
+	}
+	if !slices.Contains([]string{figure.ModeStream, figure.ModeCall, figure.ModeIdle, figure.ModeStart}, s.Mode) {
+		return fmt.Errorf("-mode %q is unknown", s.Mode)
+	}
+	if s.Mode != figure.ModeStream && s.Rate > 0 {
+		return errors.New("-rate needs -mode stream")
+	}
 	if s.Size < 0 || s.Size > 1<<20 {
 		return errors.New("-size must be within 0 and 1 MiB")
 	}
-	if s.Records < 1 || s.Warmup < 0 || s.Goroutines < 1 || s.Partitions < 1 || s.Rate < 0 {
-		return errors.New("-records, -goroutines and -partitions must be positive, -warmup and -rate not negative")
+	if s.Records < 1 || s.Warmup < 0 || s.Goroutines < 1 || s.Partitions < 1 || s.Rate < 0 || s.Call < 1 {
+		return errors.New("-records, -goroutines, -partitions and -call must be positive, -warmup and -rate not negative")
 	}
 	return nil
-}
-
-func run(ctx context.Context, s Settings, profile string) (*Report, error) {
-	if err := s.validate(); err != nil {
-		return nil, err
-	}
-	if s.Client == "floor" {
-		s.Goroutines = 1
-	}
-	t := newTally(s.Partitions)
-	c, err := clients[s.Client](ctx, s, t)
-	if err != nil {
-		return nil, err
-	}
-	workers := newWorkers(s)
-
-	if s.Warmup > 0 {
-		if err := load(ctx, c, t, workers, s.Warmup, 0); err != nil {
-			return nil, fmt.Errorf("warm-up: %w", err)
-		}
-	}
-	if s.Rate > 0 {
-		t.latencies = make([]time.Duration, s.Records)
-		for _, w := range workers {
-			w.lags = make([]time.Duration, 0, s.Records/len(workers)+1)
-		}
-	}
-	t.reset()
-	runtime.GC()
-	if profile != "" {
-		f, err := os.Create(profile)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		if err := pprof.StartCPUProfile(f); err != nil {
-			return nil, err
-		}
-	}
-
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	cpu, wall := procstat.CPU(), time.Now()
-	err = load(ctx, c, t, workers, s.Records, s.Rate)
-	seconds, cpuSeconds := time.Since(wall).Seconds(), (procstat.CPU() - cpu).Seconds()
-	runtime.ReadMemStats(&after)
-
-	pprof.StopCPUProfile()
-	if err != nil {
-		return nil, err
-	}
-	if err := c.close(ctx); err != nil {
-		return nil, fmt.Errorf("close: %w", err)
-	}
-	if err := t.check(s.Records); err != nil { // again: nothing may come twice
-		return nil, err
-	}
-	rss, err := procstat.PeakRSS()
-	if err != nil {
-		return nil, err
-	}
-	n := float64(s.Records)
-	r := &Report{
-		Settings:         s,
-		Seconds:          seconds,
-		CPUSeconds:       cpuSeconds,
-		CPUPerMillion:    cpuSeconds / n * 1e6,
-		RecordsPerSecond: n / seconds,
-		AllocsPerRecord:  float64(after.Mallocs-before.Mallocs) / n,
-		BytesPerRecord:   float64(after.TotalAlloc-before.TotalAlloc) / n,
-		GCs:              after.NumGC - before.NumGC,
-		PeakRSS:          rss,
-	}
-	if s.Rate > 0 {
-		var lags []time.Duration
-		for _, w := range workers {
-			lags = append(lags, w.lags...)
-		}
-		r.Latency, r.Lag = summarize(t.latencies), summarize(lags)
-	}
-	return r, nil
-}
-
-// load sends n records from all workers and waits for their callbacks.
-func load(ctx context.Context, c client, t *tally, workers []*worker, n int, rate float64) error {
-	errs := make([]error, len(workers))
-	var running sync.WaitGroup
-	// Records get a context that never ends: looking at one is not what is measured.
-	forever := context.Background()
-	t.start = time.Now()
-	for i, w := range workers {
-		share := n / len(workers)
-		if i < n%len(workers) {
-			share++
-		}
-		running.Go(func() {
-			if rate > 0 {
-				errs[i] = w.paced(forever, c, t.start, share, i, len(workers), rate)
-			} else {
-				errs[i] = c.produce(forever, w, share, 0)
-			}
-		})
-	}
-	running.Wait()
-	if err := errors.Join(errs...); err != nil {
-		return errors.Join(err, t.failure())
-	}
-	if err := c.flush(ctx); err != nil {
-		return errors.Join(fmt.Errorf("flush: %w", err), t.failure())
-	}
-	return t.check(n)
 }

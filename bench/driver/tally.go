@@ -1,8 +1,8 @@
 package main
 
 import (
+	"context"
 	"fmt"
-	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -12,6 +12,7 @@ type tally struct {
 	partitions []counter
 	failed     atomic.Int64
 	first      atomic.Pointer[error] // the first failure
+	before     int64                 // acknowledged before the last reset
 
 	start     time.Time       // of the current load
 	latencies []time.Duration // open loop only
@@ -46,8 +47,8 @@ func (t *tally) fail(partition int32, err error) {
 	if err == nil {
 		err = fmt.Errorf("acknowledged by partition %d of %d", partition, len(t.partitions))
 	}
-	t.failed.Add(1)
 	t.first.CompareAndSwap(nil, &err)
+	t.failed.Add(1)
 }
 
 func (t *tally) acknowledged() (n int64) {
@@ -57,8 +58,22 @@ func (t *tally) acknowledged() (n int64) {
 	return n
 }
 
+// await returns when n records are told, those before a reset included. For
+// clients that cannot flush.
+func (t *tally) await(ctx context.Context, n int64) error {
+	told := func() int64 { return t.before + t.acknowledged() + t.failed.Load() }
+	for told() < n {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("%d records told of %d: %w", told(), n, err)
+		}
+		sleep(50 * time.Microsecond)
+	}
+	return t.failure()
+}
+
 // reset starts counting anew. No record may be under way.
 func (t *tally) reset() {
+	t.before += t.acknowledged()
 	for i := range t.partitions {
 		t.partitions[i].Store(0)
 	}
@@ -82,20 +97,4 @@ func (t *tally) check(n int) error {
 		return fmt.Errorf("%d records acknowledged of %d", got, n)
 	}
 	return nil
-}
-
-// A Summary describes a set of durations in milliseconds.
-type Summary struct {
-	P50  float64 `json:"p50"`
-	P99  float64 `json:"p99"`
-	P999 float64 `json:"p99.9"`
-	Max  float64 `json:"max"`
-}
-
-func summarize(d []time.Duration) *Summary {
-	slices.Sort(d)
-	at := func(q float64) float64 {
-		return float64(d[min(int(q*float64(len(d))), len(d)-1)]) / float64(time.Millisecond)
-	}
-	return &Summary{P50: at(0.5), P99: at(0.99), P999: at(0.999), Max: at(1)}
 }

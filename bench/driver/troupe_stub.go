@@ -7,6 +7,8 @@ import (
 	"errors"
 )
 
-func newTroupe(context.Context, Settings, *tally) (client, error) {
-	return nil, errors.New("not built: build the driver with -tags troupe")
-}
+var errNoTroupe = errors.New("not built: build the driver with -tags troupe")
+
+func newTroupe(context.Context, Settings, *tally) (client, error)       { return nil, errNoTroupe }
+func newTroupeActor(context.Context, Settings, *tally) (client, error)  { return nil, errNoTroupe }
+func newTroupeShared(context.Context, Settings, *tally) (client, error) { return nil, errNoTroupe }

@@ -10,10 +10,12 @@ import (
 )
 
 const (
-	keyProduce        = 0
-	keyMetadata       = 3
-	keyAPIVersions    = 18
-	keyInitProducerID = 22
+	keyProduce         = 0
+	keyFetch           = 1
+	keyMetadata        = 3
+	keyFindCoordinator = 10
+	keyAPIVersions     = 18
+	keyInitProducerID  = 22
 )
 
 // A connection serves one socket, one request after the other, as Kafka does.
@@ -37,14 +39,15 @@ func (c *cluster) accept(node int32, l net.Listener) {
 		c.connections.Add(1)
 		conn := &connection{cluster: c, node: node, sock: sock, in: reader{src: sock, buf: make([]byte, c.buffer)}}
 		go func() {
-			defer sock.Close()
-			if err := conn.serve(); err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
+			defer func() { _ = sock.Close() }() // the other end has gone already
+			if err := conn.serve(); !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
 				log.Printf("broker %d, %s: %v", node, sock.RemoteAddr(), err)
 			}
 		}()
 	}
 }
 
+// serve always returns an error: io.EOF when the client has closed.
 func (c *connection) serve() error {
 	for {
 		if err := c.in.frame(); err != nil {

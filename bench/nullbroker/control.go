@@ -75,6 +75,10 @@ func (c *connection) apiVersions(version int16) *kmsg.ApiVersionsResponse {
 		{keyMetadata, 0, 12},
 		{keyAPIVersions, 0, 4},
 		{keyInitProducerID, 0, 4},
+		// Never served. librdkafka takes from these that a broker knows batches of
+		// version 2, and each codec.
+		{keyFetch, 0, 12},
+		{keyFindCoordinator, 0, 4},
 	} {
 		a := kmsg.NewApiVersionsResponseApiKey()
 		a.ApiKey, a.MinVersion, a.MaxVersion = k.key, k.min, k.max

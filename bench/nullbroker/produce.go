@@ -33,7 +33,7 @@ const (
 // batch and allocates nothing. answer is false for acks 0.
 func (c *connection) produce(version int16) (answer bool, err error) {
 	if version < minProduce || version > c.maxProduce {
-		return false, fmt.Errorf("Produce version %d is not advertised", version)
+		return false, fmt.Errorf("version %d of Produce is not advertised", version)
 	}
 	in, flexible := &c.in, version >= produceFlexible
 	in.text(false) // client id: never compact

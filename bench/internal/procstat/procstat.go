@@ -21,18 +21,24 @@ func CPU() time.Duration {
 }
 
 // PeakRSS returns the peak resident size of the calling process in bytes.
-func PeakRSS() (int64, error) {
+func PeakRSS() (int64, error) { return statusBytes("VmHWM:") }
+
+// RSS returns the present resident size of the calling process in bytes.
+func RSS() (int64, error) { return statusBytes("VmRSS:") }
+
+// statusBytes returns a line of /proc/self/status that counts kB.
+func statusBytes(name string) (int64, error) {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return 0, err
 	}
 	for line := range bytes.Lines(status) {
-		if rest, ok := bytes.CutPrefix(line, []byte("VmHWM:")); ok {
+		if rest, ok := bytes.CutPrefix(line, []byte(name)); ok {
 			kb, err := strconv.ParseInt(string(bytes.Fields(rest)[0]), 10, 64)
 			return kb << 10, err
 		}
 	}
-	return 0, fmt.Errorf("no VmHWM in /proc/self/status")
+	return 0, fmt.Errorf("no %s in /proc/self/status", name)
 }
 
 // MachineBusy returns the processor time that the machine has spent on
