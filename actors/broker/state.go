@@ -327,6 +327,7 @@ func (s *State) remove(lane *laneState, r *request) bool {
 // settleAnswer gives each batch of a request its part of the answer. A batch
 // that the broker left out is lost like one without an answer.
 func (s *State) settleAnswer(r *request, response *protocol.ProduceResponse, now seams.Instant) {
+	settled := 0
 	for i := range response.Partitions {
 		p := &response.Partitions[i]
 		at := i
@@ -342,13 +343,16 @@ func (s *State) settleAnswer(r *request, response *protocol.ProduceResponse, now
 		}
 		b := &r.batches[at]
 		b.settled = true
+		settled++
 		b.batch.Settle(messages.Result{
 			Now: now, Broker: s.id, Sent: true, Code: p.ErrorCode, ErrorMessage: string(p.ErrorMessage),
 			BaseOffset: p.BaseOffset, LogAppendTimeMs: p.LogAppendTimeMs, LogStartOffset: p.LogStartOffset,
 			RecordErrors: recordErrors(p), LeaderID: p.CurrentLeaderID, LeaderEpoch: p.CurrentLeaderEpoch,
 		})
 	}
-	s.settleRest(r, fmt.Errorf("%w: broker %d left the partition out of its answer", messages.ErrConnectionLost, s.id), true, now)
+	if settled < len(r.batches) {
+		s.settleRest(r, fmt.Errorf("%w: broker %d left the partition out of its answer", messages.ErrConnectionLost, s.id), true, now)
+	}
 	if response.ThrottleMs > 0 {
 		s.lanes[r.lane].throttled = now.Add(time.Duration(response.ThrottleMs) * time.Millisecond)
 	}
