@@ -303,3 +303,15 @@ func (r *Router) Unanswered() int {
 	}
 	return n
 }
+
+// Reannounce has every partition say once more whether it is ready: a broker has
+// crashed and may have lost what it was told.
+func (r *Router) Reannounce() {
+	for _, t := range r.sorted() {
+		if rt := t.routes.Load(); rt != nil {
+			for _, box := range rt.live {
+				box.Reannounce()
+			}
+		}
+	}
+}
