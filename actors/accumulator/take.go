@@ -87,6 +87,11 @@ func (s *State) take(r messages.TakeRequest) (*attempt, messages.TakeStatus) {
 		s.review(r.Now)
 		return nil, messages.TakeDone
 	}
+	if s.needsEpoch && b.hasSequence && b.identity == s.identity && !b.maybe {
+		// Before or behind a gap, and certainly in no log: a broker that knows nothing
+		// of the producer would take it as the first, gap and all.
+		s.breakFrom(b)
+	}
 	if b.numbered && !b.hasSequence {
 		if !s.adopt(r.Identity) {
 			return nil, messages.TakeNeedsIdentity
