@@ -74,9 +74,14 @@ func (b *Box) Tell(message any) {
 		return
 	}
 	b.mu.Lock()
-	b.assigned = l
+	news := b.assigned != nil || *l != b.state.leader // most refreshes have none
+	if news {
+		b.assigned = l
+	}
 	b.mu.Unlock()
-	b.Signal()
+	if news {
+		b.Signal()
+	}
 }
 
 // Append implements messages.Appender.
