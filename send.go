@@ -115,12 +115,15 @@ func (p *Producer) SendBatch(ctx context.Context, s SendBatch) ([]RecordMetadata
 	if err != nil {
 		return nil, err
 	}
+	if o.Acks != AcksAll && p.config.Idempotent && p.config.named["enable.idempotence"] {
+		return nil, fmt.Errorf("%w: not requiring ack for all messages invalidates the idempotent producer's guarantees", ErrInvalidRecord)
+	}
+	if len(s.TopicMessages) == 1 && len(s.TopicMessages[0].Messages) == 1 && s.TopicMessages[0].Topic != "" {
+		return p.sendOne(ctx, s.TopicMessages[0].Topic, &s.TopicMessages[0].Messages[0], o)
+	}
 	records, indices, err := flatten(s.TopicMessages)
 	if err != nil || len(records) == 0 {
 		return nil, err
-	}
-	if o.Acks != AcksAll && p.config.Idempotent && p.config.named["enable.idempotence"] {
-		return nil, fmt.Errorf("%w: not requiring ack for all messages invalidates the idempotent producer's guarantees", ErrInvalidRecord)
 	}
 	spot := p.config.Parking.NewSpot()
 	w := messages.NewFlushWaiter(spot)
@@ -132,6 +135,45 @@ func (p *Producer) SendBatch(ctx context.Context, s SendBatch) ([]RecordMetadata
 	w.Done()
 	waited := spot.Wait(wait)
 	return c.results(records, indices, waited)
+}
+
+// sendOne is SendBatch for the commonest call: one message needs no list of
+// groups and no list of outcomes.
+func (p *Producer) sendOne(ctx context.Context, topic string, m *Message, o router.Options) ([]RecordMetadata, error) {
+	if err := checkPartition(topic, m); err != nil {
+		return nil, err
+	}
+	record := recordOf(topic, m, 1)
+	wait, cancel := p.withDeadline(ctx)
+	defer cancel()
+	spot := p.config.Parking.NewSpot()
+	var d Delivery
+	t, err := p.troupe.Router.Topic(topic)
+	if err == nil {
+		err = t.Produce(ctx, &record, func(got Delivery) {
+			d = got
+			spot.Wake()
+		}, o)
+	}
+	if err != nil {
+		c := &collector{outcomes: make([]outcome, 1)}
+		c.rejected(&record, err)
+		return c.results([]Record{record}, []int{0}, nil)
+	}
+	if err := spot.Wait(wait); err != nil {
+		return (&collector{outcomes: make([]outcome, 1)}).results([]Record{record}, []int{0}, err)
+	}
+	if d.Err != nil {
+		return (&collector{outcomes: []outcome{{true, d}}}).results([]Record{record}, []int{0}, nil)
+	}
+	r := RecordMetadata{
+		Topic: d.Topic, Partition: d.Partition, BaseOffset: d.Offset, LogStartOffset: d.LogStartOffset,
+		Messages: []MessageMetadata{{Offset: d.Offset, Status: d.Status}},
+	}
+	if d.LogAppendTimeMs >= 0 {
+		r.LogAppendTime = time.UnixMilli(d.LogAppendTimeMs)
+	}
+	return []RecordMetadata{r}, nil
 }
 
 func (p *Producer) sendOptions(s *SendBatch) (router.Options, error) {
@@ -183,17 +225,26 @@ func flatten(entries []TopicMessages) ([]Record, []int, error) {
 	for _, topic := range order {
 		for i := range byTopic[topic] {
 			m := &byTopic[topic][i]
-			if id, set := m.Partition.Get(); set && id < 0 {
-				text, _ := json.Marshal(map[string]string{"key": string(m.Key)})
-				return nil, nil, fmt.Errorf("%w: invalid partition %d for topic %q: %s", ErrInvalidRecord, id, topic, text)
+			if err := checkPartition(topic, m); err != nil {
+				return nil, nil, err
 			}
-			records = append(records, Record{
-				Topic: topic, Key: m.Key, Value: m.Value, Headers: m.Headers, Timestamp: m.Timestamp, Partition: m.Partition, Tag: uint64(len(records)) + 1,
-			})
+			records = append(records, recordOf(topic, m, uint64(len(records))+1))
 			indices = append(indices, i)
 		}
 	}
 	return records, indices, nil
+}
+
+func checkPartition(topic string, m *Message) error {
+	if id, set := m.Partition.Get(); set && id < 0 {
+		text, _ := json.Marshal(map[string]string{"key": string(m.Key)})
+		return fmt.Errorf("%w: invalid partition %d for topic %q: %s", ErrInvalidRecord, id, topic, text)
+	}
+	return nil
+}
+
+func recordOf(topic string, m *Message, tag uint64) Record {
+	return Record{Topic: topic, Key: m.Key, Value: m.Value, Headers: m.Headers, Timestamp: m.Timestamp, Partition: m.Partition, Tag: tag}
 }
 
 type outcome struct {
@@ -213,7 +264,9 @@ func (c *collector) delivered(d Delivery) {
 	c.mu.Lock()
 	c.outcomes[d.Tag-1] = outcome{true, d}
 	c.mu.Unlock()
-	c.waiter.Done()
+	if c.waiter != nil {
+		c.waiter.Done()
+	}
 }
 
 func (c *collector) rejected(r *Record, err error) {
