@@ -6,6 +6,7 @@ import (
 	"os"
 	"reflect"
 	"sync/atomic"
+	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 	"github.com/rs/zerolog"
@@ -73,6 +74,7 @@ type Producer struct {
 	closing  atomic.Bool // a call to Close takes the tree down
 	closed   *seams.Latch
 	closeErr error
+	calls    calls
 }
 
 func defaultLog() zerolog.Logger {
@@ -256,7 +258,12 @@ func (p *Producer) withDeadline(ctx context.Context) (context.Context, context.C
 	if _, has := ctx.Deadline(); has {
 		return ctx, func() {}
 	}
-	return p.config.Clock.WithTimeout(ctx, p.config.DeliveryTimeout+p.config.RequestTimeout)
+	return p.config.Clock.WithTimeout(ctx, p.longest())
+}
+
+// longest is the longest that an outcome can take.
+func (p *Producer) longest() time.Duration {
+	return p.config.DeliveryTimeout + p.config.RequestTimeout
 }
 
 // Close refuses further records, waits for the outcomes of those admitted until

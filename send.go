@@ -144,23 +144,19 @@ func (p *Producer) sendOne(ctx context.Context, topic string, m *Message, o rout
 		return nil, err
 	}
 	record := recordOf(topic, m, 1)
-	wait, cancel := p.withDeadline(ctx)
-	defer cancel()
-	spot := p.config.Parking.NewSpot()
-	var d Delivery
+	waiting := p.calls.take(p.config.Clock, p.config.Parking)
 	t, err := p.troupe.Router.Topic(topic)
 	if err == nil {
-		err = t.Produce(ctx, &record, func(got Delivery) {
-			d = got
-			spot.Wake()
-		}, o)
+		err = t.Produce(ctx, &record, waiting.callback, o)
 	}
 	if err != nil {
+		p.calls.put(waiting)
 		c := &collector{outcomes: make([]outcome, 1)}
 		c.rejected(&record, err)
 		return c.results([]Record{record}, []int{0}, nil)
 	}
-	if err := spot.Wait(wait); err != nil {
+	d, err := p.wait(ctx, waiting)
+	if err != nil {
 		return (&collector{outcomes: make([]outcome, 1)}).results([]Record{record}, []int{0}, err)
 	}
 	if d.Err != nil {
