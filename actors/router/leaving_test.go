@@ -30,7 +30,7 @@ func TestFlushWaitsForRecordsThatLeaveTheParking(t *testing.T) {
 	for name, end := range map[string]func(*Topic){
 		"refused": func(topic *Topic) { topic.refuseParked(errors.New("no")) },
 		"expired": func(topic *Topic) { topic.expireParked(10, 10, errors.New("late")) },
-		"drained": func(topic *Topic) { topic.drain(topic.pending) }, // beyond the known partitions, and refreshed since
+		"drained": func(topic *Topic) { _, _ = topic.drain(topic.pending) }, // beyond the known partitions, and refreshed since
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
