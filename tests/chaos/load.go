@@ -174,12 +174,13 @@ func newLoad(seeds []string, seed uint64, spoiled bool, log zerolog.Logger) (*lo
 // with several batches in flight, although everything is asked of it.
 const spoiledName = "small"
 
-// boundOf is the most that a producer's buffer may hold. Compressed copies are
-// counted in it, but nobody waits for room for them: a copy is smaller than what
-// it was made of, which waited.
+// boundOf is the most that a producer's buffer may hold. What batches keep about
+// their records and compressed copies in the making are counted in it, but nobody
+// waits for room for them: a copy is smaller than what it was made of, which
+// waited.
 func boundOf(s shape, set settings) int {
 	if set.codec == codecs.None {
-		return s.buffer
+		return s.buffer + s.buffer/8
 	}
 	return 2 * s.buffer
 }
