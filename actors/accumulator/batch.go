@@ -45,6 +45,7 @@ type side struct {
 	stamps    []stampRun
 	tokens    []token // from tokenBase on; empty while every token is zero
 	tokenBase int32
+	oldest    seams.Instant // admission among stamps
 }
 
 // batchOverhead is about what a batch takes besides its buffers, whatever it
@@ -220,8 +221,9 @@ func (b *batch) add(a *messages.Admission, unixMs int64, now seams.Instant) {
 	if n := len(d.callbacks); n == 0 || !sameCallback(d.callbacks[n-1].callback, a.Callback) {
 		d.callbacks = append(d.callbacks, callbackRun{i, a.Callback})
 	}
-	if n := len(d.stamps); n == 0 || d.stamps[n-1].unixMs != at || now.Sub(d.stamps[n-1].admitted) >= time.Millisecond {
-		d.stamps = append(d.stamps, stampRun{i, at, now})
+	if n := len(d.stamps); n == 0 || d.stamps[n-1].unixMs != at || uint64(now-d.stamps[n-1].admitted) >= uint64(time.Millisecond) {
+		// Also when it was admitted before: it may have waited in the parking.
+		d.stamp(stampRun{i, at, now})
 	}
 	if n := len(d.contexts); a.Context != nil || n > 0 {
 		if n == 0 || d.contexts[n-1].ctx != a.Context {
@@ -337,17 +339,27 @@ func (b *batch) markAnswered(i int32) {
 
 func (b *batch) live() int32 { return b.count - b.answeredCount }
 
-// oldestAdmission is when the first record came in; later ones came later.
-func (b *batch) oldestAdmission() seams.Instant { return b.side.stamps[0].admitted }
+// oldestAdmission is when the oldest record came in: most often the first, but
+// one that waited in the parking may stand behind younger ones.
+func (b *batch) oldestAdmission() seams.Instant { return b.side.oldest }
+
+// stamp begins a run.
+func (d *side) stamp(r stampRun) {
+	if len(d.stamps) == 0 || r.admitted < d.oldest {
+		d.oldest = r.admitted
+	}
+	d.stamps = append(d.stamps, r)
+}
 
 // dueAfter is when the next records time out that have not yet.
 func (b *batch) dueAfter(now seams.Instant, timeout time.Duration) seams.Instant {
+	at := seams.Never
 	for _, run := range b.side.stamps {
 		if due := run.admitted.Add(timeout); due > now {
-			return due
+			at = min(at, due)
 		}
 	}
-	return seams.Never
+	return at
 }
 
 func (b *batch) status() messages.Status {

@@ -133,12 +133,12 @@ func TestTakeThatCrashes(t *testing.T) {
 	}
 
 	// In the decision: the state is looked over before it goes on.
-	stamps := r.s.open.side.stamps
-	r.s.open.side.stamps = nil
+	side := r.s.open.side
+	r.s.open.side = nil
 	if b := take(); b != nil || !r.s.suspect {
 		t.Fatalf("batch %v, suspect %v", b, r.s.suspect)
 	}
-	r.s.open.side.stamps = stamps
+	r.s.open.side = side
 	if err := r.s.mend(r.now); err != nil {
 		t.Fatal(err)
 	}

@@ -84,7 +84,7 @@ func (w *sideWalk) copyTo(d *side, kept, index int32) {
 		d.callbacks = append(d.callbacks, callbackRun{kept, c.callback})
 	}
 	if st := old.stamps[w.stamp]; len(d.stamps) == 0 || d.stamps[len(d.stamps)-1] != (stampRun{d.stamps[len(d.stamps)-1].first, st.unixMs, st.admitted}) {
-		d.stamps = append(d.stamps, stampRun{kept, st.unixMs, st.admitted})
+		d.stamp(stampRun{kept, st.unixMs, st.admitted})
 	}
 	if len(old.contexts) > 0 && old.contexts[w.ctx].first <= index {
 		if c := old.contexts[w.ctx].ctx; len(d.contexts) == 0 || d.contexts[len(d.contexts)-1].ctx != c {

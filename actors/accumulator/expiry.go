@@ -40,12 +40,11 @@ func (s *State) expireUnsent(b *batch, now seams.Instant) {
 // are shared by pointer: the user's need not be comparable.
 func (s *State) endedRecords(b *batch, now seams.Instant) (gone []int32, causes []*error) {
 	limit := now.Add(-s.deliveryTimeout)
-	late := int32(0) // the records before it have timed out
 	if b.oldestAdmission() <= limit {
 		timeout := fmt.Errorf("%w after %v", messages.ErrDeliveryTimeout, s.deliveryTimeout)
 		for n, run := range b.side.stamps {
 			if run.admitted > limit {
-				break
+				continue
 			}
 			end := b.count
 			if n+1 < len(b.side.stamps) {
@@ -57,7 +56,6 @@ func (s *State) endedRecords(b *batch, now seams.Instant) (gone []int32, causes 
 					causes = append(causes, &timeout)
 				}
 			}
-			late = end
 		}
 	}
 	for n, run := range b.side.contexts {
@@ -69,8 +67,8 @@ func (s *State) endedRecords(b *batch, now seams.Instant) (gone []int32, causes 
 		if n+1 < len(b.side.contexts) {
 			end = b.side.contexts[n+1].first
 		}
-		for i := max(run.first, late); i < end; i++ {
-			if !b.isAnswered(i) {
+		for i := run.first; i < end; i++ {
+			if !b.isAnswered(i) && b.side.admittedAt(i) > limit {
 				gone = append(gone, i)
 				causes = append(causes, &cause)
 			}
@@ -185,13 +183,8 @@ func (s *State) nextDeadline(now seams.Instant) seams.Instant {
 		consider(o)
 	}
 	if len(s.pending) > 0 {
-		consider(s.pending[0])
-		for _, b := range s.pending[1:] {
-			// Later batches are due later, unless a context ends first.
-			if len(b.side.contexts) > 0 {
-				at = min(at, now.Add(contextSweep))
-				break
-			}
+		for _, b := range s.pending {
+			consider(b)
 		}
 		if s.retryAt > now {
 			at = min(at, s.retryAt)

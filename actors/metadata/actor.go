@@ -51,7 +51,11 @@ func (r *refresher) Receive(c actor.Context) {
 			c.Send(r.root, &messages.RefreshFailed{Err: err})
 		}
 	case *seams.Woken:
-	case *actor.Restarting, *actor.Stopping:
+	case *actor.Restarting:
+		r.timer.Stop()
+		r.state.crashed(now)
+		return
+	case *actor.Stopping:
 		r.timer.Stop()
 		return
 	default:

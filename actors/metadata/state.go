@@ -120,6 +120,15 @@ func (s *State) want(now seams.Instant) {
 	s.refreshAt = min(s.refreshAt, at)
 }
 
+// crashed gives up the request in flight: its answer may be what the refresher
+// crashed over. It asks anew as after any other failure.
+func (s *State) crashed(now seams.Instant) {
+	if s.inFlight {
+		s.failed(now)
+		s.ticket++ // the answer may still come
+	}
+}
+
 // step returns the request to send now, if any.
 func (s *State) step(now seams.Instant) *messages.ControlRequest {
 	if s.inFlight {

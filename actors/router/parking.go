@@ -354,8 +354,11 @@ func (t *Topic) finishParked(refused []refusedRecord, chunks []*memory.Chunk, fl
 	})
 }
 
-// expireParked answers the records whose time is over.
+// expireParked answers the records whose time is over: those that have waited for
+// the topic since an instant before wait, and those that were admitted longer ago
+// than the delivery timeout.
 func (t *Topic) expireParked(now seams.Instant, wait seams.Instant, why error) {
+	timeout := t.router.Settings.DeliveryTimeout
 	t.mu.Lock()
 	var refused []refusedRecord
 	kept := t.parked[:0]
@@ -365,6 +368,8 @@ func (t *Topic) expireParked(now seams.Instant, wait seams.Instant, why error) {
 			refused = append(refused, refusedRecord{p, context.Cause(p.ctx)})
 		case p.at <= wait:
 			refused = append(refused, refusedRecord{p, why})
+		case timeout > 0 && p.admitted <= now.Add(-timeout):
+			refused = append(refused, refusedRecord{p, fmt.Errorf("%w after %v, while its topic was not known", messages.ErrDeliveryTimeout, timeout)})
 		default:
 			kept = append(kept, p)
 		}

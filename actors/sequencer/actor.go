@@ -12,6 +12,7 @@ type sequencer struct {
 	root     *actor.PID
 	state    *State
 	timer    seams.Timer
+	crashed  bool // the last incarnation did
 }
 
 // Name is the sequencer's name below the root.
@@ -35,6 +36,9 @@ func (q *sequencer) Receive(c actor.Context) {
 	case *actor.Started:
 		self, system := c.Self(), c.ActorSystem()
 		q.timer = q.settings.Clock.NewTimer(func() { system.Root.Send(self, &seams.Woken{}) })
+		if q.crashed {
+			publish = q.state.need(now) // somebody may have asked, or waits for the answer
+		}
 	case *messages.NeedIdentity:
 		publish = q.state.need(now)
 	case *messages.BumpEpoch:
@@ -50,7 +54,12 @@ func (q *sequencer) Receive(c actor.Context) {
 			c.Send(q.root, &messages.ProducerFailed{Err: q.state.fatal})
 		}
 	case *seams.Woken:
-	case *actor.Restarting, *actor.Stopping:
+	case *actor.Restarting:
+		q.timer.Stop()
+		q.crashed = q.settings.Idempotent
+		q.state.crashed(now)
+		return
+	case *actor.Stopping:
 		q.timer.Stop()
 		return
 	default:

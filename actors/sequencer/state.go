@@ -68,6 +68,15 @@ func (s *State) become(id int64, epoch int16) {
 	s.identity = messages.Identity{ProducerID: id, Epoch: epoch, Generation: s.generation}
 }
 
+// crashed gives up the request in flight: its answer may be what the sequencer
+// crashed over. It asks anew as after any other failure.
+func (s *State) crashed(now seams.Instant) {
+	if s.inFlight {
+		s.failed(now)
+		s.ticket++ // the answer may still come
+	}
+}
+
 // step returns the request to send now, if any.
 func (s *State) step(now seams.Instant) *messages.ControlRequest {
 	if !s.wanted || s.fatal != nil || now < s.at {
