@@ -13,6 +13,7 @@ import (
 
 	"github.com/troupe-kafka/troupe"
 	"github.com/troupe-kafka/troupe/messages"
+	"github.com/troupe-kafka/troupe/protocol"
 )
 
 // The campaign's world.
@@ -119,7 +120,9 @@ func newRun(system *actor.ActorSystem, c *Campaign) *run {
 	r.settings = &r.plan.Settings
 	config.strict = r.plan.Strict
 	config.Seed, config.heal, config.cluster = r.plan.Seed, time.Duration(r.plan.Heal), &r.settings.Cluster
-	config.Topics = []Topic{{Name: topicName, Partitions: partitionCount, CreatedAt: time.Duration(r.settings.TopicCreatedAt)}}
+	config.Topics = []Topic{{
+		Name: topicName, Partitions: partitionCount, CreatedAt: time.Duration(r.settings.TopicCreatedAt), Compacted: r.settings.Compacted,
+	}}
 	w, err := NewWorld(config)
 	if err != nil {
 		panic(err)
@@ -236,7 +239,10 @@ func (r *run) heal() {
 // lost shows here.
 func (r *run) probe() {
 	r.heal()
-	if r.faults.counts.Kinds[TopicRecreated] > 0 {
+	if !r.kafka.exists(topicName) {
+		return
+	}
+	if k := &r.faults.counts.Kinds; k[TopicRecreated]+k[TopicDeleted]+k[UncleanElection]+k[RecordsDeleted] > 0 {
 		// Nobody may have noticed yet, and what finds out may fail for it.
 		r.probeOnce(false)
 	}
@@ -247,6 +253,9 @@ func (r *run) probeOnce(must bool) {
 	for i := range partitionCount {
 		p := r.load.record(callerTry, 20, false)
 		p.partition, p.key, p.probe = int32(i), nil, must
+		if r.settings.Compacted {
+			p.key = []byte("probe")
+		}
 		if err := r.load.call(p, r.producer.TryProduce, r.load.shared); err != nil {
 			r.violation(NotLive, "after healing, partition %d refuses a record: %v", i, err)
 		}
@@ -286,11 +295,12 @@ func (r *run) judge() []Violation {
 	// What a codec makes, and what a batch keeps about its records, is charged when
 	// it exists and not refused (docs/adr/0003).
 	h.BufferLimit, h.BufferPeak = r.settings.BufferBytes+r.settings.BufferBytes/8, r.peak
-	h.Logs, h.Attempts, h.Observed = r.Logs(), r.Attempts(), r.observed
+	h.Logs, h.Attempts = r.Logs(), r.Attempts()
 	h.Writes = make([]Write, 0, len(r.load.records))
 	for _, p := range r.load.records {
 		h.Writes = append(h.Writes, r.write(p))
 	}
+	h.Observed = r.observed
 	return foremost(Check(h))
 }
 
@@ -310,7 +320,7 @@ func (r *run) write(p *produced) Write {
 	w := Write{
 		ID: p.tag, Value: p.value, Topic: topicName, Asked: p.partition, Answers: p.answers, AnswerFor: d.Topic,
 		Partition: d.Partition, Offset: d.Offset, Admitted: time.Duration(p.at), Answered: time.Duration(p.answered),
-		MustFail: p.partition >= partitionCount, Probe: p.probe, HeldUp: p.took,
+		MustFail: p.partition >= int32(max(r.kafka.mostPartitions(topicName), partitionCount)), Probe: p.probe, HeldUp: p.took,
 	}
 	if p.admitted {
 		w.Order = p.order
@@ -327,6 +337,9 @@ func (r *run) write(p *produced) Write {
 		w.Error = d.Err.Error()
 		w.EndedByContext = errors.Is(d.Err, context.DeadlineExceeded) || errors.Is(d.Err, context.Canceled)
 	}
+	if r.settings.Compacted {
+		r.blame(p)
+	}
 	if p.ctx != nil {
 		w.Context = time.Duration(p.ctx.at)
 	}
@@ -336,12 +349,41 @@ func (r *run) write(p *produced) Write {
 		if p.parked || w.MustFail {
 			w.Deadline += time.Duration(r.settings.TopicWait) + deadlineSlack
 		}
-		if r.faults.counts.Kinds[TopicRecreated] > 0 {
-			w.Deadline += time.Duration(r.settings.DeliveryTimeout) // records that go to the new topic begin again
+		if r.faults.counts.Kinds[TopicRecreated]+r.faults.counts.Kinds[TopicDeleted] > 0 {
+			// Records that go to the new topic begin again, and may wait for it.
+			w.Deadline += time.Duration(r.settings.DeliveryTimeout + r.settings.TopicWait)
 		}
 	}
 	return w
 }
+
+// blame judges that a compacted topic takes no record without a key, and that no
+// other record is told that it is to blame.
+func (r *run) blame(p *produced) {
+	if p.answers == 0 {
+		return
+	}
+	err := p.delivery.Err
+	switch {
+	case p.key == nil && err == nil:
+		r.violation(WrongOutcome, "record %d has no key and was acknowledged in a compacted topic", p.tag)
+	case p.key != nil && errors.Is(err, protocol.InvalidRecord) && !errors.Is(err, messages.ErrRefusedWithBatch) && r.namesRecords():
+		r.violation(WrongOutcome, "record %d has a key and was blamed: %v", p.tag, err)
+	}
+}
+
+// namesRecords reports whether only answers with record errors say INVALID_RECORD.
+func (r *run) namesRecords() bool {
+	for _, b := range r.settings.Cluster.Brokers {
+		if b.Produce < recordErrors {
+			return false
+		}
+	}
+	return r.faults.counts.Code(protocol.InvalidRecord) == 0
+}
+
+// recordErrors is the first version of Produce that names records (KIP-467).
+const recordErrors = 8
 
 // String is a run in a line.
 func (r *Result) String() string {

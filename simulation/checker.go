@@ -84,6 +84,9 @@ type Write struct {
 	// this is what it failed with.
 	Context        time.Duration
 	EndedByContext bool
+	// Weak is acks=1 for this record alone, Unnumbered one without a sequence;
+	// Silent is acks=0: OK says that it was handed over, and nothing else.
+	Weak, Unnumbered, Silent bool
 	// MustFail is for a record that has no place to go to, Probe for one that
 	// must be acknowledged since everything has healed.
 	MustFail, Probe bool
@@ -95,6 +98,11 @@ type Entry struct {
 	ProducerID int64 // −1: not numbered
 	Epoch      int16
 	Sequence   int32
+	// Start is where the log began when it was appended: what stood before had
+	// been deleted, and a broker may have forgotten it.
+	Start int64
+	// Gone says that nothing is at this offset any more.
+	Gone bool
 }
 
 // Log is the log of one partition, in one life of its topic.
@@ -103,9 +111,11 @@ type Log struct {
 	Partition int32
 	// Life counts how often the topic was deleted and created again.
 	Life int
-	// Lost is for what stood at a leader that was deposed, and was cut off.
-	Lost    bool
-	Entries []Entry
+	// Lost is for what stood at a leader and was cut off; its offsets are not its
+	// indices. Committed says that it had been readable before: replication has
+	// lost it, by an unclean election.
+	Lost, Committed bool
+	Entries         []Entry
 	// Visible is the number of entries that readers see.
 	Visible int64
 }
@@ -116,6 +126,8 @@ type Attempt struct {
 	Partition int32
 	Life      int
 	Entry     Entry
+	// Refused says that the broker did not append it.
+	Refused bool
 }
 
 // History is everything that the checker judges.
@@ -186,6 +198,9 @@ func (c *check) find() {
 	once := make([]standing, len(c.Writes)) // most stand once, and need no slice of their own
 	for l := range c.Logs {
 		for offset, e := range c.Logs[l].Entries {
+			if e.Gone {
+				continue
+			}
 			i, ok := known[string(e.Value)]
 			if !ok {
 				c.add(Phantom, "partition %s/%d holds at %d what nobody produced: %.40q", c.Logs[l].Topic, c.Logs[l].Partition, offset, e.Value)
@@ -262,13 +277,17 @@ func (c *check) standing(i int) {
 		return
 	}
 	at := c.kept(i)
-	if len(at) > 1 && c.Numbered {
+	if len(at) > 1 && c.Numbered && !w.Unnumbered && !c.deletedBefore(at) {
 		c.add(Duplicate, "record %d stands %d times in the log, %s (outcome %d, %s)", w.ID, len(at), c.places(at), w.Outcome, w.Error)
 	}
 	switch w.Outcome {
 	case OK:
+		if w.Silent {
+			return
+		}
+		weak := c.Weak || w.Weak
 		if len(at) == 0 {
-			if !c.Weak || len(c.found[i]) == 0 {
+			if !c.lostByCluster(i) && (!weak || len(c.found[i]) == 0) {
 				c.add(LostWrite, "record %d was acknowledged at %s/%d@%d and is in no log", w.ID, w.AnswerFor, w.Partition, w.Offset)
 			}
 			return
@@ -283,7 +302,7 @@ func (c *check) standing(i int) {
 			}
 			return
 		}
-		if !c.Weak || len(c.found[i]) == len(at) {
+		if !c.lostByCluster(i) && (!weak || len(c.found[i]) == len(at)) {
 			c.add(InconsistentOffsets, "record %d was acknowledged at %s/%d@%d and stands at %s", w.ID, w.AnswerFor, w.Partition, w.Offset, c.places(at))
 		}
 	case Fail:
@@ -291,6 +310,29 @@ func (c *check) standing(i int) {
 			c.add(AbortedRead, "record %d was answered \"not persisted\" (%s) and stands at %s", w.ID, w.Error, c.places(at))
 		}
 	}
+}
+
+// deletedBefore reports whether of several copies of a record each was deleted
+// before the next was appended.
+func (c *check) deletedBefore(at []standing) bool {
+	for i := 1; i < len(at); i++ {
+		if at[i].log != at[i-1].log || at[i-1].offset >= c.Logs[at[i].log].Entries[at[i].offset].Start {
+			return false
+		}
+	}
+	return true
+}
+
+// lostByCluster reports whether a copy of a record could be read where it was
+// acknowledged, and was then lost by the cluster.
+func (c *check) lostByCluster(i int) bool {
+	w := &c.Writes[i]
+	for _, s := range c.found[i] {
+		if l := &c.Logs[s.log]; l.Committed && l.Topic == w.Topic && l.Partition == w.Partition {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *check) places(at []standing) string {
@@ -325,7 +367,7 @@ func (c *check) order() {
 	lasts := make(map[lane]last)
 	for _, i := range c.byOrder() {
 		w := &c.Writes[i]
-		if w.Outcome != OK || w.Answers == 0 {
+		if w.Outcome != OK || w.Answers == 0 || w.Silent {
 			continue
 		}
 		at := c.kept(i)
@@ -340,7 +382,7 @@ func (c *check) order() {
 				break
 			}
 		}
-		if c.Weak && len(c.found[i]) > len(at) {
+		if (c.Weak || w.Weak || c.lostByCluster(i)) && len(c.found[i]) > len(at) {
 			continue // what was acknowledged may have gone with its leader; this is another try
 		}
 		l := &c.Logs[s.log]
@@ -389,17 +431,52 @@ func (c *check) sequences() {
 			continue
 		}
 		next := make(map[producerEpoch]int64, 4)
+		last := make(map[producerEpoch]int64, 4) // offset, and 1 more
 		for offset, e := range l.Entries {
 			if e.ProducerID < 0 {
 				continue
 			}
 			key := producerEpoch{e.ProducerID, e.Epoch}
-			if int64(e.Sequence) != next[key] {
+			if int64(e.Sequence) != next[key] && (last[key] == 0 || last[key] > e.Start) && !c.excused(l, key, next[key], int64(e.Sequence)) {
 				c.add(SequenceGap, "partition %s/%d@%d: producer %d, epoch %d goes on with sequence %d, expected %d", l.Topic, l.Partition, offset, key.id, key.epoch, e.Sequence, next[key])
 			}
-			next[key] = (int64(e.Sequence) + 1) & 0x7fffffff
+			next[key], last[key] = (int64(e.Sequence)+1)&0x7fffffff, int64(offset)+1
 		}
 	}
+}
+
+// excused reports whether every sequence of an epoch from one to before another
+// names a record that the cluster has lost, or that failed, or that was refused
+// whenever it was sent: a broker that does not know a producer takes any sequence.
+func (c *check) excused(l *Log, key producerEpoch, from, to int64) bool {
+	named := make(map[int64]bool)
+	for i := range c.Logs {
+		if o := &c.Logs[i]; o.Committed && o.Topic == l.Topic && o.Partition == l.Partition && o.Life == l.Life {
+			for _, e := range o.Entries {
+				if e.ProducerID == key.id && e.Epoch == key.epoch {
+					named[int64(e.Sequence)] = true
+				}
+			}
+		}
+	}
+	failed := make(map[string]bool)
+	for i := range c.Writes {
+		failed[c.Writes[i].Value] = c.Writes[i].Outcome != OK
+	}
+	refused := make(map[int64]bool)
+	for i := range c.Attempts {
+		a := &c.Attempts[i]
+		if e := &a.Entry; e.ProducerID == key.id && e.Epoch == key.epoch && a.Topic == l.Topic && a.Partition == l.Partition && a.Life == l.Life {
+			before, sent := refused[int64(e.Sequence)]
+			refused[int64(e.Sequence)] = (a.Refused || failed[string(e.Value)]) && (before || !sent)
+		}
+	}
+	for ; from < to; from++ {
+		if !named[from] && !refused[from] {
+			return false
+		}
+	}
+	return from == to
 }
 
 // reuse judges that a sequence never names another record, appended or not.

@@ -43,6 +43,8 @@ type trackedTopic struct {
 	missing   int
 	missingBy int32
 	stale     map[int32]int // partition → older epochs in a row
+	past      [][16]byte    // ids of earlier creations
+	pastHeard int           // answers in a row that spoke of one
 }
 
 // State is what the refresher knows and when it wants to know more.
@@ -275,6 +277,9 @@ func (s *State) mergeTopic(name string, t *trackedTopic, answer *kmsg.MetadataRe
 		return false
 	}
 	t.missing = 0
+	if t.isPast(answer.TopicID) {
+		return false // somebody has not heard yet that the topic is another now
+	}
 	recreated := t.takeID(answer.TopicID)
 	old := t.info
 	info := messages.TopicInfo{Name: name, ID: t.id}
@@ -322,6 +327,12 @@ func (s *State) mergeTopic(name string, t *trackedTopic, answer *kmsg.MetadataRe
 func (t *trackedTopic) takeID(id [16]byte) (recreated bool) {
 	none := [16]byte{}
 	recreated = t.known && id != none && t.seenID != none && id != t.seenID
+	if recreated {
+		t.past = append(t.past, t.seenID)
+		if len(t.past) > pastIDs {
+			t.past = t.past[1:]
+		}
+	}
 	if recreated || !t.known {
 		t.id = id
 	}
@@ -329,6 +340,22 @@ func (t *trackedTopic) takeID(id [16]byte) (recreated bool) {
 		t.seenID = id
 	}
 	return recreated
+}
+
+// pastIDs is how many earlier creations of a topic are remembered.
+const pastIDs = 4
+
+// isPast reports whether an id is that of an earlier creation of the topic, of
+// which a broker that is behind still speaks. Believed, it would take records
+// away from the topic that is. As with epochs, it is believed when it is all that
+// is heard: the cluster may have been restored.
+func (t *trackedTopic) isPast(id [16]byte) bool {
+	if !t.known || id == t.seenID || !slices.Contains(t.past, id) {
+		t.pastHeard = 0
+		return false
+	}
+	t.pastHeard++
+	return t.pastHeard < staleEpochsAccepted
 }
 
 // ledByPresent reports whether every leader is among the brokers. One that is

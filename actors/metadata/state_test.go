@@ -281,6 +281,34 @@ func TestNewTopicID(t *testing.T) {
 	}
 }
 
+// TestPastIDs: a broker that is behind still speaks of the topic that was deleted.
+// It is believed when nobody says otherwise any more.
+func TestPastIDs(t *testing.T) {
+	d := newDesk(t, 2, "a")
+	d.reply(d.ask(), cluster(3, topic("a", 1, 5)))
+	again := func(id byte) messages.TopicInfo {
+		d.now = d.now.Add(time.Minute)
+		d.want(d.now)
+		return find1(t, d.reply(d.ask(), cluster(3, topic("a", id, 0))), "a")
+	}
+	if got := again(2); got.ID != [16]byte{2} {
+		t.Fatalf("%+v", got)
+	}
+	for _, id := range []byte{1, 1, 1, 1, 2, 1} {
+		if got := again(id); got.ID != [16]byte{2} {
+			t.Fatalf("after an answer with id %d: %+v", id, got)
+		}
+	}
+	for range staleEpochsAccepted - 2 {
+		again(1)
+	}
+	for range 3 {
+		if got := again(1); got.ID != [16]byte{1} {
+			t.Fatalf("the fifth time: %+v", got)
+		}
+	}
+}
+
 // TestIDsComeAndGo: a cluster that is being upgraded knows ids or not, depending
 // on whom one asks; that makes it no other topic.
 func TestIDsComeAndGo(t *testing.T) {

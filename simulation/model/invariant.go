@@ -85,20 +85,25 @@ func (c *Cluster) Log(tp TopicPartition, id int32) []Entry {
 
 func (r *replica) entries(end int64) (list []Entry) {
 	for _, b := range r.batches {
-		for i, record := range b.Records {
-			e := Entry{
-				Offset: b.base + int64(i), LeaderEpoch: b.epoch, ProducerID: b.ProducerID, ProducerEpoch: b.ProducerEpoch,
-				Sequence: -1, Record: record,
-			}
-			if b.ProducerID >= 0 {
-				e.Sequence = protocol.AddSequence(b.BaseSequence, int32(i))
-			}
-			if e.Offset >= r.start && e.Offset < end {
+		for i := range b.Records {
+			if e := b.entry(i); e.Offset >= r.start && e.Offset < end {
 				list = append(list, e)
 			}
 		}
 	}
 	return list
+}
+
+// entry is the ith record of a batch with its place.
+func (b *stored) entry(i int) Entry {
+	e := Entry{
+		Offset: b.base + int64(i), LeaderEpoch: b.epoch, ProducerID: b.ProducerID, ProducerEpoch: b.ProducerEpoch,
+		Sequence: -1, Start: b.start, Record: b.Records[i],
+	}
+	if b.ProducerID >= 0 {
+		e.Sequence = protocol.AddSequence(b.BaseSequence, int32(i))
+	}
+	return e
 }
 
 // Invariant checks what must hold between any two calls, for the tests of the
@@ -151,7 +156,7 @@ func (r *replica) invariant() error {
 	}
 	next, epoch, size := int64(-1), int32(-1), 0
 	for _, b := range r.batches {
-		if (next >= 0 && b.base != next) || b.epoch < epoch {
+		if (next >= 0 && b.base < next) || b.epoch < epoch {
 			return fmt.Errorf("batch at %d of epoch %d follows offset %d of epoch %d", b.base, b.epoch, next, epoch)
 		}
 		next, epoch = b.end(), b.epoch
@@ -160,7 +165,7 @@ func (r *replica) invariant() error {
 		}
 	}
 	switch {
-	case next >= 0 && next != r.end:
+	case next > r.end:
 		return fmt.Errorf("the last batch ends at %d and the log at %d", next, r.end)
 	case size != r.segment:
 		return fmt.Errorf("the last segment has %d bytes and counts %d", size, r.segment)

@@ -6,13 +6,18 @@ import (
 	"time"
 )
 
-// stored is a batch in a log. It never changes, and all replicas that have it
-// share it.
+// stored is a batch in a log. All replicas that have it share it, and nothing in
+// it changes but what became of it.
 type stored struct {
 	Batch
 	base      int64
 	epoch     int32 // of the leader that appended it
 	timestamp int64 // the largest, or the time of the append
+
+	// committed: a leader's high watermark has passed it; deleted: a leader's log
+	// has begun behind its first record.
+	committed, deleted bool
+	start              int64 // of the leader's log when it was appended
 }
 
 func (b *stored) end() int64 { return b.base + int64(len(b.Records)) }
@@ -139,6 +144,10 @@ func (r *replica) truncate(to int64, nowMillis int64) {
 		return
 	}
 	r.batches = r.batches[:r.at(to)]
+	// A batch goes as a whole. What of it stood before the place leaves a hole.
+	if n := len(r.batches); n > 0 && r.batches[n-1].end() > to {
+		r.batches = r.batches[:n-1]
+	}
 	r.end, r.start = to, min(r.start, to)
 	r.segments = slices.DeleteFunc(r.segments, func(base int64) bool { return base > to })
 	r.measureSegment()
@@ -175,6 +184,11 @@ func (r *replica) measureSegment() {
 func (r *replica) advanceStart(to int64) {
 	if to <= r.start {
 		return
+	}
+	if r.leads() {
+		for _, b := range r.batches[:r.at(to)] {
+			b.deleted = true
+		}
 	}
 	r.start = to
 	for len(r.epochs) > 1 && r.epochs[1].offset <= to {
@@ -297,6 +311,11 @@ func (r *replica) advanceHW() {
 		}
 	}
 	if hw > r.hw {
+		for i := len(r.batches) - 1; i >= 0 && r.batches[i].end() > r.hw; i-- {
+			if r.batches[i].end() <= hw {
+				r.batches[i].committed = true
+			}
+		}
 		r.hw = hw
 		r.broker.cluster.dirty = true
 	}
