@@ -237,7 +237,10 @@ func (r *run) heal() {
 // lost shows here.
 func (r *run) probe() {
 	r.heal()
-	if r.faults.counts.Kinds[TopicRecreated] > 0 {
+	if !r.kafka.exists(topicName) {
+		return
+	}
+	if r.faults.counts.Kinds[TopicRecreated]+r.faults.counts.Kinds[TopicDeleted] > 0 {
 		// Nobody may have noticed yet, and what finds out may fail for it.
 		r.probeOnce(false)
 	}
@@ -312,7 +315,7 @@ func (r *run) write(p *produced) Write {
 	w := Write{
 		ID: p.tag, Value: p.value, Topic: topicName, Asked: p.partition, Answers: p.answers, AnswerFor: d.Topic,
 		Partition: d.Partition, Offset: d.Offset, Admitted: time.Duration(p.at), Answered: time.Duration(p.answered),
-		MustFail: p.partition >= partitionCount, Probe: p.probe, HeldUp: p.took,
+		MustFail: p.partition >= int32(max(r.kafka.mostPartitions(topicName), partitionCount)), Probe: p.probe, HeldUp: p.took,
 	}
 	if p.admitted {
 		w.Order = p.order
@@ -338,8 +341,9 @@ func (r *run) write(p *produced) Write {
 		if p.parked || w.MustFail {
 			w.Deadline += time.Duration(r.settings.TopicWait) + deadlineSlack
 		}
-		if r.faults.counts.Kinds[TopicRecreated] > 0 {
-			w.Deadline += time.Duration(r.settings.DeliveryTimeout) // records that go to the new topic begin again
+		if r.faults.counts.Kinds[TopicRecreated]+r.faults.counts.Kinds[TopicDeleted] > 0 {
+			// Records that go to the new topic begin again, and may wait for it.
+			w.Deadline += time.Duration(r.settings.DeliveryTimeout + r.settings.TopicWait)
 		}
 	}
 	return w

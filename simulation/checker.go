@@ -84,6 +84,9 @@ type Write struct {
 	// this is what it failed with.
 	Context        time.Duration
 	EndedByContext bool
+	// Weak is acks=1 for this record alone, Unnumbered one without a sequence;
+	// Silent is acks=0: OK says that it was handed over, and nothing else.
+	Weak, Unnumbered, Silent bool
 	// MustFail is for a record that has no place to go to, Probe for one that
 	// must be acknowledged since everything has healed.
 	MustFail, Probe bool
@@ -103,9 +106,11 @@ type Log struct {
 	Partition int32
 	// Life counts how often the topic was deleted and created again.
 	Life int
-	// Lost is for what stood at a leader that was deposed, and was cut off.
-	Lost    bool
-	Entries []Entry
+	// Lost is for what stood at a leader and was cut off; its offsets are not its
+	// indices. Committed says that it had been readable before: replication has
+	// lost it, by an unclean election.
+	Lost, Committed bool
+	Entries         []Entry
 	// Visible is the number of entries that readers see.
 	Visible int64
 }
@@ -262,13 +267,17 @@ func (c *check) standing(i int) {
 		return
 	}
 	at := c.kept(i)
-	if len(at) > 1 && c.Numbered {
+	if len(at) > 1 && c.Numbered && !w.Unnumbered {
 		c.add(Duplicate, "record %d stands %d times in the log, %s (outcome %d, %s)", w.ID, len(at), c.places(at), w.Outcome, w.Error)
 	}
 	switch w.Outcome {
 	case OK:
+		if w.Silent {
+			return
+		}
+		weak := c.Weak || w.Weak
 		if len(at) == 0 {
-			if !c.Weak || len(c.found[i]) == 0 {
+			if !c.lostByCluster(i) && (!weak || len(c.found[i]) == 0) {
 				c.add(LostWrite, "record %d was acknowledged at %s/%d@%d and is in no log", w.ID, w.AnswerFor, w.Partition, w.Offset)
 			}
 			return
@@ -283,7 +292,7 @@ func (c *check) standing(i int) {
 			}
 			return
 		}
-		if !c.Weak || len(c.found[i]) == len(at) {
+		if !c.lostByCluster(i) && (!weak || len(c.found[i]) == len(at)) {
 			c.add(InconsistentOffsets, "record %d was acknowledged at %s/%d@%d and stands at %s", w.ID, w.AnswerFor, w.Partition, w.Offset, c.places(at))
 		}
 	case Fail:
@@ -291,6 +300,18 @@ func (c *check) standing(i int) {
 			c.add(AbortedRead, "record %d was answered \"not persisted\" (%s) and stands at %s", w.ID, w.Error, c.places(at))
 		}
 	}
+}
+
+// lostByCluster reports whether a copy of a record could be read where it was
+// acknowledged, and was then lost by the cluster.
+func (c *check) lostByCluster(i int) bool {
+	w := &c.Writes[i]
+	for _, s := range c.found[i] {
+		if l := &c.Logs[s.log]; l.Committed && l.Topic == w.Topic && l.Partition == w.Partition {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *check) places(at []standing) string {
@@ -325,7 +346,7 @@ func (c *check) order() {
 	lasts := make(map[lane]last)
 	for _, i := range c.byOrder() {
 		w := &c.Writes[i]
-		if w.Outcome != OK || w.Answers == 0 {
+		if w.Outcome != OK || w.Answers == 0 || w.Silent {
 			continue
 		}
 		at := c.kept(i)
@@ -340,7 +361,7 @@ func (c *check) order() {
 				break
 			}
 		}
-		if c.Weak && len(c.found[i]) > len(at) {
+		if (c.Weak || w.Weak || c.lostByCluster(i)) && len(c.found[i]) > len(at) {
 			continue // what was acknowledged may have gone with its leader; this is another try
 		}
 		l := &c.Logs[s.log]
@@ -394,12 +415,33 @@ func (c *check) sequences() {
 				continue
 			}
 			key := producerEpoch{e.ProducerID, e.Epoch}
-			if int64(e.Sequence) != next[key] {
+			if int64(e.Sequence) != next[key] && !c.namesLost(l, key, next[key], int64(e.Sequence)) {
 				c.add(SequenceGap, "partition %s/%d@%d: producer %d, epoch %d goes on with sequence %d, expected %d", l.Topic, l.Partition, offset, key.id, key.epoch, e.Sequence, next[key])
 			}
 			next[key] = (int64(e.Sequence) + 1) & 0x7fffffff
 		}
 	}
+}
+
+// namesLost reports whether the cluster has lost every sequence of an epoch from
+// one to before another.
+func (c *check) namesLost(l *Log, key producerEpoch, from, to int64) bool {
+	lost := make(map[int64]bool)
+	for i := range c.Logs {
+		if o := &c.Logs[i]; o.Committed && o.Topic == l.Topic && o.Partition == l.Partition && o.Life == l.Life {
+			for _, e := range o.Entries {
+				if e.ProducerID == key.id && e.Epoch == key.epoch {
+					lost[int64(e.Sequence)] = true
+				}
+			}
+		}
+	}
+	for ; from < to; from++ {
+		if !lost[from] {
+			return false
+		}
+	}
+	return from == to
 }
 
 // reuse judges that a sequence never names another record, appended or not.

@@ -24,6 +24,12 @@ type kafka interface {
 	strike(f *Fault)
 	// logs is what stands in every partition, with what was cut off.
 	logs() []Log
+	// heal ends what is still wrong when the world ends.
+	heal()
+	// exists reports whether there is a topic, mostPartitions how many partitions
+	// it ever had at the most.
+	exists(topic string) bool
+	mostPartitions(topic string) int
 	// attempts is every record that a broker was ever sent.
 	attempts() []Attempt
 	// entries is one partition's log as a consumer reads it.
@@ -59,6 +65,7 @@ type surroundings struct {
 	// topics is what there is, or will be.
 	topics   []Topic
 	settings *ClusterSettings
+	rate     int // bytes of batches per second that a broker takes; 0: any number
 	lie      Lie
 	strict   bool
 }
@@ -69,6 +76,9 @@ type Topic struct {
 	Partitions int
 	// CreatedAt is the virtual time from which the topic exists.
 	CreatedAt time.Duration
+	// Compacted topics refuse records without a key; those with LogAppendTime give
+	// the time of the append instead of the record's.
+	Compacted, LogAppendTime bool
 }
 
 // ClusterSettings is what the brokers of a world are like.
@@ -77,6 +87,20 @@ type ClusterSettings struct {
 	// Epochs are the leader epochs that the partitions of a topic begin with, in
 	// turn.
 	Epochs []int32 `json:"epochs,omitempty"`
+	// MinInSync is min.insync.replicas; 0: 2, if there are so many brokers.
+	MinInSync int `json:"min_in_sync,omitempty"`
+	// FetchEvery is the longest pause of a follower that is behind; 0: 1 ms.
+	FetchEvery Duration `json:"fetch_every,omitempty"`
+	// ReplicaLagMax is replica.lag.time.max.ms; 0: 1 s.
+	ReplicaLagMax Duration `json:"replica_lag_max,omitempty"`
+	// SegmentBytes is segment.bytes; 0: Kafka's own.
+	SegmentBytes int `json:"segment_bytes,omitempty"`
+	// ProducerIDLatency is how long a broker waits for a block of producer ids.
+	ProducerIDLatency Duration `json:"producer_id_latency,omitempty"`
+	// AutoCreate is auto.create.topics.enable.
+	AutoCreate bool `json:"auto_create,omitempty"`
+	// Kafka3 is for brokers that behave as 3.9 does; else as 4.3.
+	Kafka3 bool `json:"kafka_3,omitempty"`
 }
 
 // BrokerSettings is the age of a broker.

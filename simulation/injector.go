@@ -83,6 +83,8 @@ type Counts struct {
 	// Codes is how often a Produce was answered with a code on purpose; index 0
 	// is code −1.
 	Codes [codeCount]int
+	// Answers is how often the model itself answered with a code.
+	Answers [codeCount]int
 }
 
 // codeCount is the number of codes of the error table, with −1.
@@ -96,10 +98,18 @@ func (c *Counts) Add(o *Counts) {
 	for i, n := range o.Codes {
 		c.Codes[i] += n
 	}
+	for i, n := range o.Answers {
+		c.Answers[i] += n
+	}
 }
 
 // Code is how often a code was the answer.
 func (c *Counts) Code(code protocol.ErrorCode) int { return c.Codes[int(code)+1] }
+
+// Answer is how often the model itself gave a code.
+func (c *Counts) Answer(code protocol.ErrorCode) int { return c.Answers[int(code)+1] }
+
+func (c *Counts) answered(code protocol.ErrorCode) { c.Answers[int(code)+1]++ }
 
 func (c *Counts) code(code protocol.ErrorCode) {
 	if i := int(code) + 1; i >= 0 && i < codeCount {
@@ -170,7 +180,9 @@ func drawnInjector(t *trace, seed uint64, heal time.Duration) *injector {
 var pace = map[Kind]time.Duration{
 	CutAnyTime: time.Second, BrokerDown: 8 * time.Second, LeaderMoves: time.Second, LeaderIsolated: 3 * time.Second,
 	LeaderLost: 4 * time.Second, ZombieLeader: 4 * time.Second, WallClockJumps: 5 * time.Second,
-	ClusterDown: once, RollingUpgrade: once, TopicRecreated: once,
+	LeaderRestarts: 4 * time.Second, UncleanElection: 6 * time.Second, FollowerLags: 2 * time.Second, RecordsDeleted: 3 * time.Second,
+	ProducersForgotten: 3 * time.Second, BatchesLimited: 4 * time.Second,
+	ClusterDown: once, RollingUpgrade: once, TopicRecreated: once, PartitionsAdded: once, TopicDeleted: once,
 }
 
 const once = 0
@@ -204,7 +216,9 @@ var lasts = [Kinds][2]time.Duration{
 	ClusterDown: {100 * time.Millisecond, 4 * time.Second}, RollingUpgrade: {100 * time.Millisecond, time.Second},
 	LeaderIsolated: {50 * time.Millisecond, 2 * time.Second}, LeaderLost: {20 * time.Millisecond, 1500 * time.Millisecond},
 	ZombieLeader: {50 * time.Millisecond, 2 * time.Second}, TopicRecreated: {0, 1500 * time.Millisecond},
-	WallClockJumps: {-2 * time.Hour, 2 * time.Hour},
+	WallClockJumps: {-2 * time.Hour, 2 * time.Hour}, LeaderRestarts: {5 * time.Millisecond, time.Second},
+	UncleanElection: {time.Second, 3 * time.Second}, FollowerLags: {50 * time.Millisecond, 4 * time.Second},
+	BatchesLimited: {100 * time.Millisecond, 3 * time.Second},
 }
 
 // draw makes up a fault of a kind.

@@ -33,6 +33,9 @@ type Config struct {
 	Topics []Topic
 	// Faults is what goes wrong.
 	Faults []Fault
+	// BrokerBytesPerSecond is how much each broker takes in at the most, counted
+	// in bytes of batches; 0: any amount.
+	BrokerBytesPerSecond int
 	// Trace receives every event as a line of JSON, Log the runtime's log with
 	// virtual times. Both may be nil; neither changes the run.
 	Trace, Log io.Writer
@@ -119,9 +122,9 @@ func NewWorld(c Config) (*World, error) {
 		w.faults = newInjector(w.trace, c.Faults, c.heal)
 	}
 	w.network = &network{scheduler: w.scheduler, faults: w.faults, nature: w.stream(3), trace: w.trace, wrong: w.violation}
-	w.kafka = newSmallCluster(surroundings{
+	w.kafka = newCluster(surroundings{
 		scheduler: w.scheduler, faults: w.faults, trace: w.trace, nature: w.stream(4), wrong: w.violation,
-		cut: w.network.cutAll, topics: c.Topics, settings: c.cluster, lie: c.lie, strict: c.strict,
+		cut: w.network.cutAll, topics: c.Topics, settings: c.cluster, rate: c.BrokerBytesPerSecond, lie: c.lie, strict: c.strict,
 	})
 	w.network.kafka = w.kafka
 	for _, f := range w.faults.timed {
@@ -327,6 +330,7 @@ func (w *World) endless(err error) {
 // finish looks for what is left, and leaves nothing.
 func (w *World) finish() {
 	w.closed = true
+	w.kafka.heal()
 	for _, name := range w.names {
 		// What answers messages to a producer that is closed does not count.
 		w.system.ProcessRegistry.Remove(actor.NewPID(w.system.Address(), name+"/router-process"))

@@ -26,6 +26,11 @@ type partition struct {
 	state partitionState
 	// target is the assignment that a reassignment moves to, nil for none.
 	target []int32
+
+	// ever is every batch that a leader appended, and last what remained when
+	// the topic was deleted: both for Histories.
+	ever []*stored
+	last *replica
 }
 
 // partitionState is what a partition's registration says. Slices in it are never
@@ -256,6 +261,70 @@ func (c *Cluster) Elect(tp TopicPartition, id int32, unclean bool) protocol.Erro
 	s.leader = id
 	c.set(p, s)
 	c.publish()
+	return protocol.None
+}
+
+// Vacate takes a partition's leader away and gives it no other, as when every
+// replica in sync has to come back first. The next Elect or Unfence ends it.
+func (c *Cluster) Vacate(tp TopicPartition) protocol.ErrorCode {
+	p := c.find(tp)
+	if p == nil {
+		return protocol.UnknownTopicOrPartition
+	}
+	if s := p.state; s.leader != noLeader {
+		s.leader = noLeader
+		c.set(p, s)
+		c.publish()
+	}
+	return protocol.None
+}
+
+// StartEpochs lets the partitions of a topic go on under given leader epochs, in
+// turn, as if there had been elections before.
+func (c *Cluster) StartEpochs(name string, epochs []int32) {
+	t := c.names[name]
+	if t == nil || len(epochs) == 0 {
+		return
+	}
+	for i, p := range t.partitions {
+		if e := epochs[i%len(epochs)]; e > p.state.leaderEpoch {
+			p.state.leaderEpoch = e
+			p.state.version++
+			c.open = append(c.open, change{kind: partitionChanged, topic: t, partition: p.id, state: p.state})
+		}
+	}
+	c.publish()
+}
+
+// AppendTopics appends the names of the topics that there are, in the order of
+// their creation.
+func (c *Cluster) AppendTopics(names []string) []string {
+	for _, t := range c.topics {
+		if !t.deleted {
+			names = append(names, t.name)
+		}
+	}
+	return names
+}
+
+// RegistrationVersion counts the changes of a partition's registration. It begins
+// anew with every topic; 0 and less: there is no such partition.
+func (c *Cluster) RegistrationVersion(tp TopicPartition) int32 {
+	if p := c.find(tp); p != nil {
+		return p.state.version + 1 + int32(p.topic.index)<<16
+	}
+	return 0
+}
+
+// Configure changes a topic's max.message.bytes; 0 is the default. All brokers
+// act on it at once.
+func (c *Cluster) Configure(name string, maxMessageBytes int) protocol.ErrorCode {
+	t := c.names[name]
+	if t == nil {
+		return protocol.UnknownTopicOrPartition
+	}
+	orDefault(&maxMessageBytes, DefaultMaxMessageBytes)
+	t.config.MaxMessageBytes = maxMessageBytes
 	return protocol.None
 }
 

@@ -85,20 +85,25 @@ func (c *Cluster) Log(tp TopicPartition, id int32) []Entry {
 
 func (r *replica) entries(end int64) (list []Entry) {
 	for _, b := range r.batches {
-		for i, record := range b.Records {
-			e := Entry{
-				Offset: b.base + int64(i), LeaderEpoch: b.epoch, ProducerID: b.ProducerID, ProducerEpoch: b.ProducerEpoch,
-				Sequence: -1, Record: record,
-			}
-			if b.ProducerID >= 0 {
-				e.Sequence = protocol.AddSequence(b.BaseSequence, int32(i))
-			}
-			if e.Offset >= r.start && e.Offset < end {
+		for i := range b.Records {
+			if e := b.entry(i); e.Offset >= r.start && e.Offset < end {
 				list = append(list, e)
 			}
 		}
 	}
 	return list
+}
+
+// entry is the ith record of a batch with its place.
+func (b *stored) entry(i int) Entry {
+	e := Entry{
+		Offset: b.base + int64(i), LeaderEpoch: b.epoch, ProducerID: b.ProducerID, ProducerEpoch: b.ProducerEpoch,
+		Sequence: -1, Record: b.Records[i],
+	}
+	if b.ProducerID >= 0 {
+		e.Sequence = protocol.AddSequence(b.BaseSequence, int32(i))
+	}
+	return e
 }
 
 // Invariant checks what must hold between any two calls, for the tests of the

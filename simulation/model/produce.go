@@ -161,6 +161,8 @@ func (r *replica) produce(b *Batch, a *PartitionAnswer) (required int64) {
 		s.timestamp = b.maxTimestamp()
 	}
 	r.append(s)
+	p := r.topic.partitions[r.partition]
+	p.ever = append(p.ever, s)
 	r.advanceHW()
 	a.BaseOffset = s.base
 	return s.end()
@@ -243,6 +245,13 @@ func (c *Cluster) Advance(now time.Duration) []Effect {
 	c.effects = c.effects[len(c.effects):]
 	return effects
 }
+
+// Dirty says whether a waiting request may have its answer, so that Advance is
+// worth a call.
+func (c *Cluster) Dirty() bool { return c.dirty }
+
+// Tell tells the cluster the time, and lets nothing happen by it.
+func (c *Cluster) Tell(now time.Duration) { c.advanceTo(now) }
 
 // Deadline is when the first waiting request times out; false if none waits. The
 // caller calls Advance then, and after whatever may have raised a high watermark

@@ -6,13 +6,17 @@ import (
 	"time"
 )
 
-// stored is a batch in a log. It never changes, and all replicas that have it
-// share it.
+// stored is a batch in a log. All replicas that have it share it, and nothing in
+// it changes but what became of it.
 type stored struct {
 	Batch
 	base      int64
 	epoch     int32 // of the leader that appended it
 	timestamp int64 // the largest, or the time of the append
+
+	// committed: a leader's high watermark has passed it; deleted: a leader's log
+	// has begun behind its first record.
+	committed, deleted bool
 }
 
 func (b *stored) end() int64 { return b.base + int64(len(b.Records)) }
@@ -176,6 +180,11 @@ func (r *replica) advanceStart(to int64) {
 	if to <= r.start {
 		return
 	}
+	if r.leads() {
+		for _, b := range r.batches[:r.at(to)] {
+			b.deleted = true
+		}
+	}
 	r.start = to
 	for len(r.epochs) > 1 && r.epochs[1].offset <= to {
 		r.epochs = r.epochs[1:]
@@ -297,6 +306,11 @@ func (r *replica) advanceHW() {
 		}
 	}
 	if hw > r.hw {
+		for i := len(r.batches) - 1; i >= 0 && r.batches[i].end() > r.hw; i-- {
+			if r.batches[i].end() <= hw {
+				r.batches[i].committed = true
+			}
+		}
 		r.hw = hw
 		r.broker.cluster.dirty = true
 	}

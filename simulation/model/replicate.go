@@ -8,23 +8,31 @@ import "slices"
 // Nothing happens while follower and leader do not agree on the leader's epoch,
 // one of them is down or cut off, or there is no such replica.
 func (c *Cluster) Replicate(tp TopicPartition, id int32, n int) int {
+	copied, _ := c.Fetch(tp, id, n)
+	return copied
+}
+
+// Fetch is Replicate, and also says whether another fetch may bring something
+// though nothing else happens meanwhile.
+func (c *Cluster) Fetch(tp TopicPartition, id int32, n int) (copied int, again bool) {
 	b := c.broker(id)
 	f := b.replica(tp)
 	if f == nil || !b.up || b.isolated || f.leads() || f.state.leader == noLeader {
-		return 0
+		return 0, false
 	}
 	from := c.broker(f.state.leader)
 	if !from.up || from.isolated {
-		return 0
+		return 0, false
 	}
 	leader := from.replica(tp)
 	if leader == nil || leader.topic != f.topic || !leader.leads() || leader.state.leaderEpoch != f.state.leaderEpoch {
-		return 0
+		return 0, false
 	}
 	known := leader.follower(id)
 	if known == nil {
-		return 0 // the leader has not heard of this replica yet
+		return 0, false // the leader has not heard of this replica yet
 	}
+	end, hw, theirs, isr := f.end, f.hw, leader.hw, leader.state.isr
 	f.reconcile(leader, c.millis())
 	leader.fetchedBy(known, f.end)
 
@@ -35,7 +43,21 @@ func (c *Cluster) Replicate(tp TopicPartition, id int32, n int) int {
 	}
 	f.advanceStart(min(leader.start, f.end))
 	f.hw = max(min(leader.hw, f.end), f.start)
-	return len(batches)
+	return len(batches), f.end != end || f.hw != hw || leader.hw != theirs || leader.state.isr != isr
+}
+
+// Follows says whether a broker believes that it follows a leader there.
+func (c *Cluster) Follows(tp TopicPartition, id int32) bool {
+	b := c.broker(id)
+	r := b.replica(tp)
+	return r != nil && b.up && !r.leads() && r.state.leader != noLeader
+}
+
+// Leads says whether a broker believes that it leads a partition.
+func (c *Cluster) Leads(tp TopicPartition, id int32) bool {
+	b := c.broker(id)
+	r := b.replica(tp)
+	return r != nil && b.up && r.leads()
 }
 
 // Lag returns how many batches a follower has to fetch from the leader it

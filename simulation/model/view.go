@@ -81,6 +81,11 @@ func (b *broker) apply(ch *change) {
 		v.topics[ch.topic.index].known = true
 		v.names[ch.topic.name] = ch.topic
 	case topicDeleted:
+		for i := range v.topics[ch.topic.index].partitions {
+			if r := v.topics[ch.topic.index].partitions[i].replica; r != nil {
+				ch.topic.partitions[i].drop(r)
+			}
+		}
 		v.topics[ch.topic.index] = topicView{}
 		if v.names[ch.topic.name] == ch.topic {
 			delete(v.names, ch.topic.name)

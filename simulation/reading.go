@@ -1,0 +1,104 @@
+package simulation
+
+import (
+	"slices"
+
+	"github.com/troupe-kafka/troupe/simulation/model"
+)
+
+// heal ends everything that is still wrong with the brokers, and lets the
+// replicas become one.
+func (c *cluster) heal() {
+	c.now()
+	for _, b := range c.brokers {
+		c.model.Isolate(b.id, false)
+	}
+	for _, b := range c.brokers {
+		c.model.Restart(b.id)
+		c.model.Unfence(b.id)
+	}
+	c.model.Settle()
+	for _, p := range c.partitions {
+		if leader, _ := c.model.Leader(p.TopicPartition); leader < 0 {
+			c.move(p, 0)
+		}
+	}
+	c.model.Settle()
+}
+
+// logs implements kafka.
+func (c *cluster) logs() []Log {
+	histories := c.model.Histories()
+	all := make([]Log, 0, len(histories))
+	for i := range histories {
+		h := &histories[i]
+		l := Log{Topic: h.Topic, Partition: h.Partition, Life: h.Life, Entries: make([]Entry, 0, len(h.Kept)), Visible: h.High}
+		for k := range h.Kept {
+			l.Entries = append(l.Entries, entryOfModel(&h.Kept[k]))
+		}
+		c.tell(&l)
+		all = append(all, l)
+		for _, committed := range [...]bool{false, true} {
+			l := Log{Topic: h.Topic, Partition: h.Partition, Life: h.Life, Lost: true, Committed: committed}
+			for k := range h.Cut {
+				if h.Cut[k].Committed == committed {
+					l.Entries = append(l.Entries, entryOfModel(&h.Cut[k].Entry))
+				}
+			}
+			if len(l.Entries) > 0 {
+				all = append(all, l)
+			}
+		}
+	}
+	return all
+}
+
+func entryOfModel(e *model.Entry) Entry {
+	return Entry{Value: []byte(e.Record.Value), ProducerID: e.ProducerID, Epoch: e.ProducerEpoch, Sequence: e.Sequence}
+}
+
+// entries implements kafka.
+func (c *cluster) entries(topic string, partition int32) []Entry {
+	read := c.model.Committed(model.TopicPartition{Topic: topic, Partition: partition})
+	all := make([]Entry, 0, len(read))
+	for i := range read {
+		all = append(all, entryOfModel(&read[i]))
+	}
+	return all
+}
+
+// tell lets a log be what a cluster that lies has made of it.
+func (c *cluster) tell(l *Log) {
+	if len(c.tampered) == 0 {
+		return
+	}
+	honest := l.Entries
+	l.Entries = nil
+	for at := 0; at < len(honest); {
+		// A batch goes as far as the next that was tampered with, or to the end of
+		// its numbers; for a lie that is close enough.
+		end := at + 1
+		for end < len(honest) && end < at+3 && !c.tampered[string(honest[end].Value)] {
+			end++
+		}
+		batch := honest[at:end]
+		if c.tampered[string(batch[0].Value)] {
+			switch c.lie {
+			case Forgets:
+				batch = nil
+			case Repeats:
+				batch = append(slices.Clone(batch), batch...)
+			case Reverses:
+				batch = slices.Clone(batch)
+				slices.Reverse(batch)
+			case Hides:
+				l.Visible = min(l.Visible, int64(at))
+			}
+		}
+		l.Entries = append(l.Entries, batch...)
+		at = end
+	}
+	if c.lie != Hides {
+		l.Visible = int64(len(l.Entries))
+	}
+}
