@@ -98,6 +98,9 @@ type Entry struct {
 	ProducerID int64 // −1: not numbered
 	Epoch      int16
 	Sequence   int32
+	// Start is where the log began when it was appended: what stood before had
+	// been deleted, and a broker may have forgotten it.
+	Start int64
 }
 
 // Log is the log of one partition, in one life of its topic.
@@ -267,7 +270,7 @@ func (c *check) standing(i int) {
 		return
 	}
 	at := c.kept(i)
-	if len(at) > 1 && c.Numbered && !w.Unnumbered {
+	if len(at) > 1 && c.Numbered && !w.Unnumbered && !c.deletedBefore(at) {
 		c.add(Duplicate, "record %d stands %d times in the log, %s (outcome %d, %s)", w.ID, len(at), c.places(at), w.Outcome, w.Error)
 	}
 	switch w.Outcome {
@@ -300,6 +303,17 @@ func (c *check) standing(i int) {
 			c.add(AbortedRead, "record %d was answered \"not persisted\" (%s) and stands at %s", w.ID, w.Error, c.places(at))
 		}
 	}
+}
+
+// deletedBefore reports whether of several copies of a record each was deleted
+// before the next was appended.
+func (c *check) deletedBefore(at []standing) bool {
+	for i := 1; i < len(at); i++ {
+		if at[i].log != at[i-1].log || at[i-1].offset >= c.Logs[at[i].log].Entries[at[i].offset].Start {
+			return false
+		}
+	}
+	return true
 }
 
 // lostByCluster reports whether a copy of a record could be read where it was
@@ -410,34 +424,46 @@ func (c *check) sequences() {
 			continue
 		}
 		next := make(map[producerEpoch]int64, 4)
+		last := make(map[producerEpoch]int64, 4) // offset, and 1 more
 		for offset, e := range l.Entries {
 			if e.ProducerID < 0 {
 				continue
 			}
 			key := producerEpoch{e.ProducerID, e.Epoch}
-			if int64(e.Sequence) != next[key] && !c.namesLost(l, key, next[key], int64(e.Sequence)) {
+			if int64(e.Sequence) != next[key] && (last[key] == 0 || last[key] > e.Start) && !c.excused(l, key, next[key], int64(e.Sequence)) {
 				c.add(SequenceGap, "partition %s/%d@%d: producer %d, epoch %d goes on with sequence %d, expected %d", l.Topic, l.Partition, offset, key.id, key.epoch, e.Sequence, next[key])
 			}
-			next[key] = (int64(e.Sequence) + 1) & 0x7fffffff
+			next[key], last[key] = (int64(e.Sequence)+1)&0x7fffffff, int64(offset)+1
 		}
 	}
 }
 
-// namesLost reports whether the cluster has lost every sequence of an epoch from
-// one to before another.
-func (c *check) namesLost(l *Log, key producerEpoch, from, to int64) bool {
-	lost := make(map[int64]bool)
+// excused reports whether every sequence of an epoch from one to before another
+// names a record that the cluster has lost, or that failed for certain: a broker
+// that does not know a producer takes any sequence.
+func (c *check) excused(l *Log, key producerEpoch, from, to int64) bool {
+	named := make(map[int64]bool)
 	for i := range c.Logs {
 		if o := &c.Logs[i]; o.Committed && o.Topic == l.Topic && o.Partition == l.Partition && o.Life == l.Life {
 			for _, e := range o.Entries {
 				if e.ProducerID == key.id && e.Epoch == key.epoch {
-					lost[int64(e.Sequence)] = true
+					named[int64(e.Sequence)] = true
 				}
 			}
 		}
 	}
+	failed := make(map[string]bool)
+	for i := range c.Writes {
+		failed[c.Writes[i].Value] = c.Writes[i].Outcome == Fail
+	}
+	for i := range c.Attempts {
+		a := &c.Attempts[i]
+		if e := &a.Entry; e.ProducerID == key.id && e.Epoch == key.epoch && a.Topic == l.Topic && a.Partition == l.Partition && a.Life == l.Life && failed[string(e.Value)] {
+			named[int64(e.Sequence)] = true
+		}
+	}
 	for ; from < to; from++ {
-		if !lost[from] {
+		if !named[from] {
 			return false
 		}
 	}

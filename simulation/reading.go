@@ -54,7 +54,7 @@ func (c *cluster) logs() []Log {
 }
 
 func entryOfModel(e *model.Entry) Entry {
-	return Entry{Value: []byte(e.Record.Value), ProducerID: e.ProducerID, Epoch: e.ProducerEpoch, Sequence: e.Sequence}
+	return Entry{Value: []byte(e.Record.Value), ProducerID: e.ProducerID, Epoch: e.ProducerEpoch, Sequence: e.Sequence, Start: e.Start}
 }
 
 // entries implements kafka.

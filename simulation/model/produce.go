@@ -154,7 +154,7 @@ func (r *replica) produce(b *Batch, a *PartitionAnswer) (required int64) {
 		a.BaseOffset, a.LogAppendMillis = duplicate.base, duplicate.timestamp
 		return duplicate.end
 	}
-	s := &stored{Batch: *b, base: r.end, epoch: r.state.leaderEpoch}
+	s := &stored{Batch: *b, base: r.end, epoch: r.state.leaderEpoch, start: r.start}
 	if r.topic.config.LogAppendTime {
 		s.timestamp, a.LogAppendMillis = nowMillis, nowMillis
 	} else {

@@ -17,6 +17,7 @@ type stored struct {
 	// committed: a leader's high watermark has passed it; deleted: a leader's log
 	// has begun behind its first record.
 	committed, deleted bool
+	start              int64 // of the leader's log when it was appended
 }
 
 func (b *stored) end() int64 { return b.base + int64(len(b.Records)) }

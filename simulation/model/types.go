@@ -187,6 +187,7 @@ type Entry struct {
 	ProducerID    int64
 	ProducerEpoch int16
 	Sequence      int32 // -1 without idempotence
+	Start         int64 // of the log when the record was appended
 	Record        Record
 }
 
