@@ -240,7 +240,7 @@ func (r *run) probe() {
 	if !r.kafka.exists(topicName) {
 		return
 	}
-	if r.faults.counts.Kinds[TopicRecreated]+r.faults.counts.Kinds[TopicDeleted] > 0 {
+	if k := &r.faults.counts.Kinds; k[TopicRecreated]+k[TopicDeleted]+k[UncleanElection]+k[RecordsDeleted] > 0 {
 		// Nobody may have noticed yet, and what finds out may fail for it.
 		r.probeOnce(false)
 	}

@@ -101,6 +101,8 @@ type Entry struct {
 	// Start is where the log began when it was appended: what stood before had
 	// been deleted, and a broker may have forgotten it.
 	Start int64
+	// Gone says that nothing is at this offset any more.
+	Gone bool
 }
 
 // Log is the log of one partition, in one life of its topic.
@@ -194,6 +196,9 @@ func (c *check) find() {
 	once := make([]standing, len(c.Writes)) // most stand once, and need no slice of their own
 	for l := range c.Logs {
 		for offset, e := range c.Logs[l].Entries {
+			if e.Gone {
+				continue
+			}
 			i, ok := known[string(e.Value)]
 			if !ok {
 				c.add(Phantom, "partition %s/%d holds at %d what nobody produced: %.40q", c.Logs[l].Topic, c.Logs[l].Partition, offset, e.Value)
@@ -439,8 +444,9 @@ func (c *check) sequences() {
 }
 
 // excused reports whether every sequence of an epoch from one to before another
-// names a record that the cluster has lost, or that failed for certain: a broker
-// that does not know a producer takes any sequence.
+// names a record that the cluster has lost, that failed, or that was sent to an
+// earlier topic of the name: a broker that does not know a producer takes any
+// sequence.
 func (c *check) excused(l *Log, key producerEpoch, from, to int64) bool {
 	named := make(map[int64]bool)
 	for i := range c.Logs {
@@ -454,11 +460,11 @@ func (c *check) excused(l *Log, key producerEpoch, from, to int64) bool {
 	}
 	failed := make(map[string]bool)
 	for i := range c.Writes {
-		failed[c.Writes[i].Value] = c.Writes[i].Outcome == Fail
+		failed[c.Writes[i].Value] = c.Writes[i].Outcome != OK
 	}
 	for i := range c.Attempts {
 		a := &c.Attempts[i]
-		if e := &a.Entry; e.ProducerID == key.id && e.Epoch == key.epoch && a.Topic == l.Topic && a.Partition == l.Partition && a.Life == l.Life && failed[string(e.Value)] {
+		if e := &a.Entry; e.ProducerID == key.id && e.Epoch == key.epoch && a.Topic == l.Topic && a.Partition == l.Partition && (a.Life < l.Life || a.Life == l.Life && failed[string(e.Value)]) {
 			named[int64(e.Sequence)] = true
 		}
 	}

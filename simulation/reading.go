@@ -34,6 +34,9 @@ func (c *cluster) logs() []Log {
 		h := &histories[i]
 		l := Log{Topic: h.Topic, Partition: h.Partition, Life: h.Life, Entries: make([]Entry, 0, len(h.Kept)), Visible: h.High}
 		for k := range h.Kept {
+			for int64(len(l.Entries)) < h.Kept[k].Offset {
+				l.Entries = append(l.Entries, Entry{Gone: true, ProducerID: -1})
+			}
 			l.Entries = append(l.Entries, entryOfModel(&h.Kept[k]))
 		}
 		c.tell(&l)

@@ -9,7 +9,7 @@ type History struct {
 	Life int
 	// Kept is the log that is left: the leader's, or what it was when the topic
 	// was deleted, with what DeleteRecords and retention took from its beginning.
-	// Offsets have no holes. High is its high watermark.
+	// Offsets may have holes. High is its high watermark.
 	Kept []Entry
 	High int64
 	// Cut is what a leader had appended and is not in that log: nobody followed

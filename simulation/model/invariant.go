@@ -156,7 +156,7 @@ func (r *replica) invariant() error {
 	}
 	next, epoch, size := int64(-1), int32(-1), 0
 	for _, b := range r.batches {
-		if (next >= 0 && b.base != next) || b.epoch < epoch {
+		if (next >= 0 && b.base < next) || b.epoch < epoch {
 			return fmt.Errorf("batch at %d of epoch %d follows offset %d of epoch %d", b.base, b.epoch, next, epoch)
 		}
 		next, epoch = b.end(), b.epoch
@@ -165,7 +165,7 @@ func (r *replica) invariant() error {
 		}
 	}
 	switch {
-	case next >= 0 && next != r.end:
+	case next > r.end:
 		return fmt.Errorf("the last batch ends at %d and the log at %d", next, r.end)
 	case size != r.segment:
 		return fmt.Errorf("the last segment has %d bytes and counts %d", size, r.segment)

@@ -144,6 +144,10 @@ func (r *replica) truncate(to int64, nowMillis int64) {
 		return
 	}
 	r.batches = r.batches[:r.at(to)]
+	// A batch goes as a whole. What of it stood before the place leaves a hole.
+	if n := len(r.batches); n > 0 && r.batches[n-1].end() > to {
+		r.batches = r.batches[:n-1]
+	}
 	r.end, r.start = to, min(r.start, to)
 	r.segments = slices.DeleteFunc(r.segments, func(base int64) bool { return base > to })
 	r.measureSegment()
