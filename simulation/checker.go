@@ -126,6 +126,8 @@ type Attempt struct {
 	Partition int32
 	Life      int
 	Entry     Entry
+	// Refused says that the broker did not append it.
+	Refused bool
 }
 
 // History is everything that the checker judges.
@@ -444,9 +446,8 @@ func (c *check) sequences() {
 }
 
 // excused reports whether every sequence of an epoch from one to before another
-// names a record that the cluster has lost, that failed, or that was sent to an
-// earlier topic of the name: a broker that does not know a producer takes any
-// sequence.
+// names a record that the cluster has lost, or that failed, or that was refused
+// whenever it was sent: a broker that does not know a producer takes any sequence.
 func (c *check) excused(l *Log, key producerEpoch, from, to int64) bool {
 	named := make(map[int64]bool)
 	for i := range c.Logs {
@@ -462,14 +463,16 @@ func (c *check) excused(l *Log, key producerEpoch, from, to int64) bool {
 	for i := range c.Writes {
 		failed[c.Writes[i].Value] = c.Writes[i].Outcome != OK
 	}
+	refused := make(map[int64]bool)
 	for i := range c.Attempts {
 		a := &c.Attempts[i]
-		if e := &a.Entry; e.ProducerID == key.id && e.Epoch == key.epoch && a.Topic == l.Topic && a.Partition == l.Partition && (a.Life < l.Life || a.Life == l.Life && failed[string(e.Value)]) {
-			named[int64(e.Sequence)] = true
+		if e := &a.Entry; e.ProducerID == key.id && e.Epoch == key.epoch && a.Topic == l.Topic && a.Partition == l.Partition && a.Life == l.Life {
+			before, sent := refused[int64(e.Sequence)]
+			refused[int64(e.Sequence)] = (a.Refused || failed[string(e.Value)]) && (before || !sent)
 		}
 	}
 	for ; from < to; from++ {
-		if !named[from] {
+		if !named[from] && !refused[from] {
 			return false
 		}
 	}

@@ -24,7 +24,9 @@ func good() *History {
 			{Topic: "t", Partition: 0, Visible: 2, Entries: []Entry{entry("a", 0), entry("b", 1)}},
 			{Topic: "t", Partition: 1, Visible: 1, Entries: []Entry{entry("c", 0)}},
 		},
-		Attempts: []Attempt{{"t", 0, 0, entry("a", 0)}, {"t", 0, 0, entry("b", 1)}, {"t", 1, 0, entry("c", 0)}},
+		Attempts: []Attempt{
+			{Topic: "t", Entry: entry("a", 0)}, {Topic: "t", Entry: entry("b", 1)}, {Topic: "t", Partition: 1, Entry: entry("c", 0)},
+		},
 	}
 }
 
@@ -96,9 +98,42 @@ func TestCheckerSees(t *testing.T) {
 		{"the first sequence is not 0", func(h *History) { h.Logs[1].Entries[0].Sequence = 4 }, []Class{SequenceGap}},
 		{"a new epoch goes on with the old sequence", func(h *History) { h.Logs[0].Entries[1].Epoch = 2 }, []Class{SequenceGap}},
 		{"a new epoch begins at 0", func(h *History) { h.Logs[0].Entries[1].Epoch, h.Logs[0].Entries[1].Sequence = 2, 0 }, nil},
-		{"an attempt had the sequence of another record", func(h *History) { h.Attempts = append(h.Attempts, Attempt{"t", 0, 0, entry("z", 1)}) }, []Class{SequenceReused}},
+		{"an attempt had the sequence of another record", func(h *History) { h.Attempts = append(h.Attempts, Attempt{Topic: "t", Entry: entry("z", 1)}) }, []Class{SequenceReused}},
+		{"a sequence that was refused is left out", func(h *History) {
+			h.Logs[0].Entries[1].Sequence = 2
+			h.Attempts = []Attempt{{Topic: "t", Entry: entry("z", 1), Refused: true}}
+		}, nil},
+		{"a sequence that was refused once is left out", func(h *History) {
+			h.Logs[0].Entries[1].Sequence = 2
+			h.Attempts = []Attempt{{Topic: "t", Entry: entry("z", 1), Refused: true}, {Topic: "t", Entry: entry("z", 1)}}
+		}, []Class{SequenceGap}},
+		{"a sequence that the cluster has lost is left out", func(h *History) {
+			h.Logs[0].Entries[1].Sequence = 2
+			h.Logs = append(h.Logs, Log{Topic: "t", Lost: true, Committed: true, Entries: []Entry{entry("c", 1)}})
+		}, nil},
+		{"the cluster has lost it", func(h *History) { h.Logs[1].Lost, h.Logs[1].Committed = true, true }, nil},
+		{"the cluster has lost it elsewhere", func(h *History) {
+			h.Logs[1].Lost, h.Logs[1].Committed, h.Logs[1].Partition = true, true, 2
+		}, []Class{LostWrite}},
+		{"it was deleted, and stands again", func(h *History) {
+			again := entry("b", 1)
+			again.Start = 2
+			h.Logs[0].Entries, h.Logs[0].Visible = append(h.Logs[0].Entries, again), 3
+		}, nil},
+		{"one before it was deleted, and it stands twice", func(h *History) {
+			again := entry("b", 2)
+			again.Start = 1
+			h.Logs[0].Entries, h.Logs[0].Visible = append(h.Logs[0].Entries, again), 3
+		}, []Class{Duplicate}},
+		{"with acks=0 it is in no log", func(h *History) { h.Logs[1].Entries, h.Writes[2].Silent, h.Writes[2].Unnumbered = nil, true, true }, nil},
+		{"nothing stands at an offset any more", func(h *History) {
+			h.Logs[0].Entries = append([]Entry{{Gone: true, ProducerID: -1}}, h.Logs[0].Entries...)
+			h.Logs[0].Visible, h.Writes[0].Offset, h.Writes[1].Offset = 3, 1, 2
+		}, nil},
 		{"an attempt was repeated", func(h *History) { h.Attempts = append(h.Attempts, h.Attempts[1]) }, nil},
-		{"another partition has the sequence", func(h *History) { h.Attempts = append(h.Attempts, Attempt{"t", 2, 0, entry("z", 1)}) }, nil},
+		{"another partition has the sequence", func(h *History) {
+			h.Attempts = append(h.Attempts, Attempt{Topic: "t", Partition: 2, Entry: entry("z", 1)})
+		}, nil},
 		{"never answered", func(h *History) { h.Writes[1].Answers, h.Writes[1].Outcome = 0, Unanswered }, []Class{NoOutcome}},
 		{"never admitted", func(h *History) {
 			h.Writes = append(h.Writes, Write{ID: 4, Value: "d", Topic: "t"})

@@ -23,8 +23,9 @@ type producing struct {
 
 // part is one partition of a request.
 type part struct {
-	answer *kmsg.ProduceResponseTopicPartition
-	p      *partition // nil: there is none
+	answer   *kmsg.ProduceResponseTopicPartition
+	p        *partition // nil: there is none
+	from, to int        // its records in what was sent
 	// code and offset overrule the answer of the model, if it is no error.
 	code     protocol.ErrorCode
 	overrule bool
@@ -96,16 +97,25 @@ func (a *producing) take(t *kmsg.ProduceRequestTopic, from *kmsg.ProduceRequestT
 			}
 		}
 	}
+	before := len(c.sent)
 	d := model.PartitionData{Topic: t.Topic, TopicID: t.TopicID, Partition: from.Partition, Batch: c.decode(name, life, from.Partition, from.Records)}
-	to := part{answer: r, p: c.partition(name, from.Partition)}
+	to := part{answer: r, p: c.partition(name, from.Partition), from: before, to: len(c.sent)}
 	if to.p != nil && c.model.Leads(to.p.TopicPartition, a.broker.id) && !c.broken(a.broker) {
 		if !a.faults(&to, &d.Batch) {
+			c.refused(&to)
 			c.note("refuse", &to, a.broker, int64(r.ErrorCode), -1, &d.Batch)
 			return
 		}
 	}
 	a.parts = append(a.parts, to)
 	a.asked.Partitions = append(a.asked.Partitions, d)
+}
+
+// refused notes that the records of a part were not appended.
+func (c *cluster) refused(p *part) {
+	for i := p.from; i < p.to; i++ {
+		c.sent[i].Refused = true
+	}
 }
 
 // broken reports whether a broker is cut off from the others: then the answers
@@ -247,6 +257,9 @@ func (a *producing) answered(answer *model.ProduceAnswer) {
 			}
 		} else {
 			c.faults.counts.answered(from.Code)
+			if from.BaseOffset < 0 {
+				c.refused(to)
+			}
 		}
 		if r.ErrorCode != 0 {
 			c.note("answer", to, a.broker, int64(r.ErrorCode), r.BaseOffset, &a.asked.Partitions[i].Batch)

@@ -144,7 +144,7 @@ func (c *cluster) decode(topic string, life int, n int32, records []byte) model.
 		if int(r.OffsetDelta) != len(list) {
 			c.wrong(Protocol, "%s/%d: record %d of a batch has offset delta %d", topic, n, len(list), r.OffsetDelta)
 		}
-		c.sent = append(c.sent, Attempt{topic, n, life, entryOf(&b, len(list), r.Value)})
+		c.sent = append(c.sent, Attempt{Topic: topic, Partition: n, Life: life, Entry: entryOf(&b, len(list), r.Value)})
 		list = append(list, model.Record{Value: string(r.Value), TimestampMillis: b.BaseTimestamp + r.TimestampDelta, Keyless: r.Key == nil})
 	}
 	if it.Err() != nil {
