@@ -80,7 +80,12 @@ func newCluster(s surroundings) *cluster {
 	if s.settings.Kafka3 {
 		version = model.V3
 	}
+	var byDefault model.TopicConfig
+	if len(s.topics) > 0 {
+		byDefault = c.configOf(&s.topics[0])
+	}
 	c.model = model.New(model.Config{
+		DefaultTopic: byDefault,
 		Version: version, Brokers: len(s.settings.Brokers), StartMillis: epochMs, ReplicaLagMax: c.lagMax(), ProducerIDExpiration: forgetAfter,
 		AutoCreate: s.settings.AutoCreate, DefaultPartitions: c.defaultPartitions(), DefaultReplication: c.replication(),
 		ProducerIDLatency: time.Duration(s.settings.ProducerIDLatency),
@@ -130,15 +135,20 @@ func (c *cluster) defaultPartitions() int {
 	return 1
 }
 
-// create creates a topic that the world has been promised.
-func (c *cluster) create(t *Topic) {
+// configOf is how a topic is configured, and one that a request creates like it.
+func (c *cluster) configOf(t *Topic) model.TopicConfig {
 	cfg := model.TopicConfig{
 		MinInSync: c.settings.MinInSync, Compacted: t.Compacted, LogAppendTime: t.LogAppendTime, TimestampAfter: -1, SegmentBytes: c.settings.SegmentBytes,
 	}
 	if cfg.MinInSync == 0 {
 		cfg.MinInSync = min(inSync, c.replication())
 	}
-	code := c.model.CreateTopic(t.Name, t.Partitions, c.replication(), cfg) // it may be there: auto-created
+	return cfg
+}
+
+// create creates a topic that the world has been promised.
+func (c *cluster) create(t *Topic) {
+	code := c.model.CreateTopic(t.Name, t.Partitions, c.replication(), c.configOf(t)) // it may be there: auto-created
 	if code == protocol.None && c.life(t.Name) < 0 {
 		c.model.StartEpochs(t.Name, c.settings.Epochs)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/troupe-kafka/troupe"
 	"github.com/troupe-kafka/troupe/codecs"
 	"github.com/troupe-kafka/troupe/messages"
+	"github.com/troupe-kafka/troupe/protocol"
 )
 
 // The campaign's world.
@@ -120,7 +121,9 @@ func newRun(system *actor.ActorSystem, c *Campaign) *run {
 	r.settings = &r.plan.Settings
 	config.strict = r.plan.Strict
 	config.Seed, config.heal, config.cluster = r.plan.Seed, time.Duration(r.plan.Heal), &r.settings.Cluster
-	config.Topics = []Topic{{Name: topicName, Partitions: partitionCount, CreatedAt: time.Duration(r.settings.TopicCreatedAt)}}
+	config.Topics = []Topic{{
+		Name: topicName, Partitions: partitionCount, CreatedAt: time.Duration(r.settings.TopicCreatedAt), Compacted: r.settings.Compacted,
+	}}
 	w, err := NewWorld(config)
 	if err != nil {
 		panic(err)
@@ -251,6 +254,9 @@ func (r *run) probeOnce(must bool) {
 	for i := range partitionCount {
 		p := r.load.record(callerTry, 20, false)
 		p.partition, p.key, p.probe = int32(i), nil, must
+		if r.settings.Compacted {
+			p.key = []byte("probe")
+		}
 		if err := r.load.call(p, r.producer.TryProduce, r.load.shared); err != nil {
 			r.violation(NotLive, "after healing, partition %d refuses a record: %v", i, err)
 		}
@@ -291,11 +297,12 @@ func (r *run) judge() []Violation {
 	if r.settings.Compression != codecs.None.String() && !r.strict {
 		h.BufferLimit += r.settings.BufferBytes / 8 // see known.go
 	}
-	h.Logs, h.Attempts, h.Observed = r.Logs(), r.Attempts(), r.observed
+	h.Logs, h.Attempts = r.Logs(), r.Attempts()
 	h.Writes = make([]Write, 0, len(r.load.records))
 	for _, p := range r.load.records {
 		h.Writes = append(h.Writes, r.write(p))
 	}
+	h.Observed = r.observed
 	return foremost(Check(h))
 }
 
@@ -332,6 +339,9 @@ func (r *run) write(p *produced) Write {
 		w.Error = d.Err.Error()
 		w.EndedByContext = errors.Is(d.Err, context.DeadlineExceeded) || errors.Is(d.Err, context.Canceled)
 	}
+	if r.settings.Compacted {
+		r.blame(p)
+	}
 	if p.ctx != nil {
 		w.Context = time.Duration(p.ctx.at)
 	}
@@ -348,6 +358,34 @@ func (r *run) write(p *produced) Write {
 	}
 	return w
 }
+
+// blame judges that a compacted topic takes no record without a key, and that no
+// other record is told that it is to blame.
+func (r *run) blame(p *produced) {
+	if p.answers == 0 {
+		return
+	}
+	err := p.delivery.Err
+	switch {
+	case p.key == nil && err == nil:
+		r.violation(WrongOutcome, "record %d has no key and was acknowledged in a compacted topic", p.tag)
+	case p.key != nil && errors.Is(err, protocol.InvalidRecord) && !errors.Is(err, messages.ErrRefusedWithBatch) && r.namesRecords():
+		r.violation(WrongOutcome, "record %d has a key and was blamed: %v", p.tag, err)
+	}
+}
+
+// namesRecords reports whether only answers with record errors say INVALID_RECORD.
+func (r *run) namesRecords() bool {
+	for _, b := range r.settings.Cluster.Brokers {
+		if b.Produce < recordErrors {
+			return false
+		}
+	}
+	return r.faults.counts.Code(protocol.InvalidRecord) == 0
+}
+
+// recordErrors is the first version of Produce that names records (KIP-467).
+const recordErrors = 8
 
 // String is a run in a line.
 func (r *Result) String() string {

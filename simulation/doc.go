@@ -40,6 +40,11 @@
 //   - sockets that are slow, cut, refused, that hang, that fail half-way through
 //     a write, and whose last requests reach the broker after the client has sent
 //     them again elsewhere
+//   - followers that lag, leaders that wait for them, brokers that restart and
+//     remember a producer's last batch, or nothing; unclean elections, which lose
+//     what was acknowledged: what the model says it has lost is excused, no more
+//   - records deleted from a log's beginning, batches that become too large,
+//     partitions that are added, topics that are deleted or created by a request
 //   - brokers with leaders that move, are isolated or are deposed and do not know;
 //     stale metadata, brokers of different ages, upgrades one by one, outages, every
 //     code of the error table as an answer
@@ -48,8 +53,6 @@
 //
 // What it does not:
 //
-//   - replicas that lag, brokers that forget producers, truncation of what was
-//     acknowledged to all; partitions that are added
 //   - a request delivered twice: TCP does not, and whoever sends it again is us
 //   - Send, acks 0, sends that change acks or codec from one record to the next
 //   - the memory model: turns run one after the other. What two processors can do
@@ -60,8 +63,10 @@
 //
 // world.go puts a world together; scheduler.go, clock.go and parking.go are the
 // seams, network.go the transport, trace.go the hash and the lines; cluster.go is
-// all that the harness asks of a model of Kafka, small_cluster.go and
-// small_broker.go are that model; fault.go, plan.go and injector.go are what goes
+// all that the harness asks of a model of Kafka, and package model is that model:
+// brokers.go says when brokers hear of things, followers.go when they fetch,
+// serving.go and producing.go serve requests, strikes.go does what goes wrong, and
+// reading.go reads the logs; fault.go, plan.go and injector.go are what goes
 // wrong, shrink.go makes less of it; campaign.go, settings.go and workload.go are
 // the campaign; checker.go judges a history, and is a function of it; known.go is
 // what the campaign goes round.

@@ -55,7 +55,7 @@ type Plan struct {
 }
 
 // HarnessVersion changes when a seed means another run than before.
-const HarnessVersion = 2
+const HarnessVersion = 3
 
 // WritePlan writes a plan as JSON.
 func WritePlan(w io.Writer, p *Plan) error {

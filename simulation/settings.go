@@ -30,6 +30,10 @@ type Settings struct {
 	Numbered        bool            `json:"numbered"` // acks all and idempotent; else acks 1
 	TopicCreatedAt  Duration        `json:"topic_created_at"`
 	Cluster         ClusterSettings `json:"cluster"`
+	// Compacted topics refuse records without a key; ResendInnocent says what then
+	// becomes of the others of the batch.
+	Compacted      bool `json:"compacted,omitempty"`
+	ResendInnocent bool `json:"resend_innocent,omitempty"`
 	// Abrupt is when the producer is ended in the middle of it all; 0: it is not.
 	Abrupt Duration `json:"abrupt,omitempty"`
 	// Close is how it is ended: stop, poison or now.
@@ -73,6 +77,14 @@ func drawSettings(r *rand.Rand, records int) Settings {
 		s.Abrupt = Duration(1 + r.Int64N(int64(s.Span)))
 	}
 	s.Cluster = drawCluster(r)
+	s.Compacted, s.ResendInnocent = r.IntN(8) == 0, r.IntN(2) == 0
+	s.Cluster.MinInSync = one(r, 0, 0, 1, 3)
+	s.Cluster.FetchEvery = Duration(one(r, 0, 5*time.Millisecond, 60*time.Millisecond))
+	s.Cluster.ReplicaLagMax = Duration(one(r, 0, 300*time.Millisecond, 3*time.Second))
+	s.Cluster.SegmentBytes = one(r, 0, 0, 300_000)
+	s.Cluster.ProducerIDLatency = Duration(one(r, 0, 0, 200*time.Millisecond))
+	s.Cluster.AutoCreate = r.IntN(8) == 0
+	s.Cluster.Kafka3 = r.IntN(3) == 0
 	return s
 }
 
@@ -120,6 +132,9 @@ func (s *Settings) options() []troupe.Option {
 		troupe.WithStickyBytes(s.StickyBytes), troupe.WithSlowRequest(time.Duration(s.SlowRequest)),
 		troupe.WithConnectionIdle(time.Duration(s.ConnectionIdle)), troupe.WithMetadataIdle(time.Duration(s.MetadataIdle)),
 		troupe.WithMetadataMaxAge(time.Duration(s.MetadataMaxAge)), troupe.WithCompression(compression),
+	}
+	if s.ResendInnocent {
+		options = append(options, troupe.WithResendInnocent(true))
 	}
 	if !s.Numbered {
 		options = append(options, troupe.WithAcks(troupe.AcksLeader))

@@ -139,6 +139,9 @@ func (l *workload) record(task, size int, beyond bool) *produced {
 			r.partition = partitionCount + int32(l.random.IntN(3))
 		}
 	}
+	if r.key == nil && l.run.settings.Compacted && l.random.IntN(12) > 0 {
+		r.key = []byte("some")
+	}
 	l.records = append(l.records, r)
 	return r
 }

@@ -63,6 +63,8 @@ type Config struct {
 	// DefaultPartitions (0 means 1) and DefaultReplication (0 means 1).
 	AutoCreate                            bool
 	DefaultPartitions, DefaultReplication int
+	// DefaultTopic is how such topics are configured.
+	DefaultTopic TopicConfig
 	// ProducerIDExpiration is producer.id.expiration.ms. It counts from the
 	// largest timestamp of a producer's last batch, which the client chose.
 	ProducerIDExpiration time.Duration

@@ -183,7 +183,7 @@ func (c *Cluster) Metadata(id int32, names []string, autoCreate bool) Metadata {
 		}
 		code := protocol.UnknownTopicOrPartition
 		if autoCreate && c.cfg.AutoCreate && !b.isolated {
-			made := c.CreateTopic(name, c.cfg.DefaultPartitions, c.cfg.DefaultReplication, TopicConfig{})
+			made := c.CreateTopic(name, c.cfg.DefaultPartitions, c.cfg.DefaultReplication, c.cfg.DefaultTopic)
 			if made == protocol.InvalidTopicException || made == protocol.InvalidReplicationFactor {
 				code = made
 			}
