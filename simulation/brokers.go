@@ -86,7 +86,7 @@ func newCluster(s surroundings) *cluster {
 	}
 	c.model = model.New(model.Config{
 		DefaultTopic: byDefault,
-		Version: version, Brokers: len(s.settings.Brokers), StartMillis: epochMs, ReplicaLagMax: c.lagMax(), ProducerIDExpiration: forgetAfter,
+		Version:      version, Brokers: len(s.settings.Brokers), StartMillis: epochMs, ReplicaLagMax: c.lagMax(), ProducerIDExpiration: forgetAfter,
 		AutoCreate: s.settings.AutoCreate, DefaultPartitions: c.defaultPartitions(), DefaultReplication: c.replication(),
 		ProducerIDLatency: time.Duration(s.settings.ProducerIDLatency),
 	})

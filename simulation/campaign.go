@@ -367,9 +367,20 @@ func (r *run) blame(p *produced) {
 	switch {
 	case p.key == nil && err == nil:
 		r.violation(WrongOutcome, "record %d has no key and was acknowledged in a compacted topic", p.tag)
-	case p.key != nil && errors.Is(err, protocol.InvalidRecord) && !errors.Is(err, messages.ErrRefusedWithBatch) && r.namesRecords():
+	case p.key != nil && errors.Is(err, protocol.InvalidRecord) && !errors.Is(err, messages.ErrRefusedWithBatch) && !otherwise(err) && r.namesRecords():
 		r.violation(WrongOutcome, "record %d has a key and was blamed: %v", p.tag, err)
 	}
+}
+
+// otherwise reports whether a record failed for another reason than the broker's
+// last word, which its error names as well.
+func otherwise(err error) bool {
+	for _, reason := range []error{messages.ErrDeliveryTimeout, messages.ErrFatal, messages.ErrClosed, context.DeadlineExceeded, context.Canceled} {
+		if errors.Is(err, reason) {
+			return true
+		}
+	}
+	return false
 }
 
 // namesRecords reports whether only answers with record errors say INVALID_RECORD.
