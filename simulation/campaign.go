@@ -375,7 +375,7 @@ func (r *run) blame(p *produced) {
 // otherwise reports whether a record failed for another reason than the broker's
 // last word, which its error names as well.
 func otherwise(err error) bool {
-	for _, reason := range []error{messages.ErrDeliveryTimeout, messages.ErrFatal, messages.ErrClosed, context.DeadlineExceeded, context.Canceled} {
+	for _, reason := range []error{messages.ErrUnknownPartition, messages.ErrDeliveryTimeout, messages.ErrFatal, messages.ErrClosed, context.DeadlineExceeded, context.Canceled} {
 		if errors.Is(err, reason) {
 			return true
 		}

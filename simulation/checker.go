@@ -382,6 +382,9 @@ func (c *check) order() {
 				break
 			}
 		}
+		if len(at) > 1 && c.Numbered && c.deletedBefore(at) {
+			s = at[0] // the broker had forgotten the first, whose place was in order
+		}
 		if (c.Weak || w.Weak || c.lostByCluster(i)) && len(c.found[i]) > len(at) {
 			continue // what was acknowledged may have gone with its leader; this is another try
 		}

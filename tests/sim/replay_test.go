@@ -146,7 +146,7 @@ func TestTraceTellsCauses(t *testing.T) {
 		t.Errorf("%d lines for %d events", len(events), plain.Events)
 	}
 	// Messages name who sent them, not what happened before by chance.
-	for _, want := range []string{"*messages.TrackTopic from router", "*messages.RoutesChanged from ", "*messages.ClusterChanged from metadata", "append from network", "outcome from topic/orders/"} {
+	for _, want := range []string{"*messages.TrackTopic from router", "*messages.RoutesChanged from ", "*messages.ClusterChanged from metadata", "produce from network", "outcome from topic/orders/"} {
 		if crossing[want] == 0 {
 			t.Errorf("no event %q", want)
 		}
