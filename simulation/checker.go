@@ -335,6 +335,19 @@ func (c *check) lostByCluster(i int) bool {
 	return false
 }
 
+// forgot reports whether the cluster lost what readers had seen of a partition, in
+// the same life: with it its brokers lost what they knew of producers, and take
+// any sequence.
+func (c *check) forgot(log int) bool {
+	l := &c.Logs[log]
+	for i := range c.Logs {
+		if o := &c.Logs[i]; o.Lost && o.Committed && o.Topic == l.Topic && o.Partition == l.Partition && o.Life == l.Life {
+			return true
+		}
+	}
+	return false
+}
+
 func (c *check) places(at []standing) string {
 	text := ""
 	for _, s := range at {
@@ -384,6 +397,9 @@ func (c *check) order() {
 		}
 		if len(at) > 1 && c.Numbered && c.deletedBefore(at) {
 			s = at[0] // the broker had forgotten the first, whose place was in order
+		}
+		if c.Numbered && c.forgot(at[0].log) {
+			continue // its brokers forgot the producer in the middle of what was on its way
 		}
 		if (c.Weak || w.Weak || c.lostByCluster(i)) && len(c.found[i]) > len(at) {
 			continue // what was acknowledged may have gone with its leader; this is another try

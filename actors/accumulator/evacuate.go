@@ -51,6 +51,9 @@ func (s *State) evacuate() (messages.Stranded, []byte) {
 		bytes = b.unpack(&out, bytes, s.partition)
 		s.unanswered -= int64(b.live())
 		s.backlogBytes -= b.bytes
+		if b.hasSequence && b.identity == s.identity {
+			s.needsEpoch = true // its numbers are taken by nobody, should the topic come back
+		}
 		out.Flushes = append(out.Flushes, b.flushes...)
 		b.flushes = nil
 		s.discard(b)
