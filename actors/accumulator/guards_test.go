@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/troupe-kafka/troupe/codecs"
+	"github.com/troupe-kafka/troupe/memory"
 	"github.com/troupe-kafka/troupe/messages"
 	"github.com/troupe-kafka/troupe/seams"
 )
@@ -177,6 +178,26 @@ func TestFlushWaitsForTheCompletionLane(t *testing.T) {
 	executor.run()
 	if !ended() || len(got["a"]) != 1 {
 		t.Fatalf("the flush did not end after %+v", got)
+	}
+}
+
+// TestMemoryComesBackBeforeCallbacks: a callback that hangs keeps what is known
+// about its batch, and not the batch.
+func TestMemoryComesBackBeforeCallbacks(t *testing.T) {
+	r, a, got := inFlight(t)
+	_, executor := r.enact()
+	chunks := r.budget.Used()
+	r.deliver(a, okResult(4))
+	a.WriteEnded()
+	r.box.mu.Lock()
+	r.box.unlock(seams.Never)
+	ledger := a.batch.charged
+	if used := r.budget.Used(); len(got) != 0 || used > chunks-memory.SmallChunkBytes || ledger >= memory.SmallChunkBytes {
+		t.Errorf("before the callback %d of %d bytes are used, %d of them for bookkeeping", used, chunks, ledger)
+	}
+	executor.run()
+	if len(got["a"]) != 1 {
+		t.Errorf("a: %+v", got["a"])
 	}
 }
 
