@@ -15,7 +15,7 @@
 //	control.go   metadata, sequencer → root → broker: ControlRequest, ControlResponse
 //	identity.go  sequencer ↔ everyone: producer id and epoch
 //	connection.go  connection → broker: ConnectionUp, ConnectionLost
-//	lifecycle.go the end of a producer: BeginClose, CloseNow
+//	lifecycle.go the end of a producer: BeginClose, CloseNow; Crashed; ForRouter
 //	settings.go  what every actor is configured with, checked before it gets here
 //	retry.go     the one retry policy
 //	log_gate.go  one line of one cause, however often and wherever it happens

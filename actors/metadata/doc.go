@@ -4,5 +4,6 @@
 //
 // It has no connection of its own: it asks a broker by message, another one
 // after a failure, and the bootstrap addresses when no known broker answers
-// (KIP-899). It never routes a record and never talks to an accumulator.
+// (KIP-899). One answer alone does not make a topic gone, a leader epoch older or a
+// past id of a topic the present one. It never routes a record and never talks to an accumulator.
 package metadata

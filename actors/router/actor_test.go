@@ -118,6 +118,23 @@ func TestHintsAreOutlived(t *testing.T) {
 	}
 }
 
+// TestHintsEndWithTheirBroker: a leader that has left the cluster leads nothing,
+// whatever a broker once said.
+func TestHintsEndWithTheirBroker(t *testing.T) {
+	w := newWorld(t)
+	w.topic("t")
+	w.found(topicOf("t", 0))
+	system.Root.Send(w.keeper, &messages.LeaderHinted{Topic: "t", LeaderID: 2, LeaderEpoch: 40})
+	if l := w.boxes["t/0"].last(); l.ID != 2 {
+		t.Fatalf("the hint was not taken: %+v", l)
+	}
+	delete(w.brokers, 2)
+	w.found(topicOf("t", 0))
+	if l := w.boxes["t/0"].last(); l.ID != 0 || l.LeaderEpoch != 1 {
+		t.Errorf("led by %+v", l)
+	}
+}
+
 // TestHintsEndWithTheirTopic: a leader hint of a deleted topic says nothing about
 // the topic that is created under its name, whose epochs begin anew.
 func TestHintsEndWithTheirTopic(t *testing.T) {

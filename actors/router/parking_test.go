@@ -274,6 +274,22 @@ func TestEveryWaitAsks(t *testing.T) {
 	}
 }
 
+// TestNewsBeforeTheWaitCounts: the topic becomes known after a caller looked at it
+// and before he waits for room, which nobody would then end.
+func TestNewsBeforeTheWaitCounts(t *testing.T) {
+	w := newWorld(t)
+	topic := w.topic("t")
+	looked := topic.share.Turn()
+	topic.rouse()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	large := messages.Admission{Record: at("t", 0, strings.Repeat("l", 150_000)), Wait: true}
+	chunk, partly, err := topic.parkingRoom(ctx, []messages.Admission{large}, looked, false)
+	if chunk != nil || partly || err != nil {
+		t.Errorf("chunk %v, partly %v, %v", chunk, partly, err)
+	}
+}
+
 // TestParkedRecordsRunOutOfTime: contexts end within a sweep, the topic wait ends
 // the rest, and the error says what the cluster said last.
 func TestParkedRecordsRunOutOfTime(t *testing.T) {

@@ -72,6 +72,10 @@ func checkGuards(text string, tests map[string][]string, exists func(string) boo
 			if !exists("actors/accumulator/testdata/" + name) {
 				wrong = append(wrong, name+": there is no such script")
 			}
+		case strings.HasSuffix(name, ".json"):
+			if !exists("tests/sim/testdata/corpus/" + name) {
+				wrong = append(wrong, name+": there is no such plan")
+			}
 		case strings.HasPrefix(name, "Test"):
 			function, sub, _ := strings.Cut(name, "/")
 			literals, ok := tests[function]
@@ -87,15 +91,60 @@ func checkGuards(text string, tests map[string][]string, exists func(string) boo
 	return wrong
 }
 
+// exists reports whether the repository has a file.
+func exists(name string) bool {
+	_, err := os.Stat(filepath.Join("..", "..", filepath.FromSlash(name)))
+	return err == nil
+}
+
+var entry = regexp.MustCompile(`(?m)^\d+\. `)
+
+// unguarded returns the entries of a numbered list that name no guard.
+func unguarded(list string) []string {
+	var wrong []string
+	starts := entry.FindAllStringIndex(list, -1)
+	for i, at := range starts {
+		end := len(list)
+		if i+1 < len(starts) {
+			end = starts[i+1][0]
+		}
+		_, guards, _ := strings.Cut(strings.Join(strings.Fields(list[at[0]:end]), " "), "Guarded by ")
+		named := false
+		for _, m := range quoted.FindAllStringSubmatch(guards, -1) {
+			named = named || strings.HasPrefix(m[1], "Test") || strings.HasSuffix(m[1], ".txt") || strings.HasSuffix(m[1], ".json")
+		}
+		if !named {
+			wrong = append(wrong, list[at[0]:at[0]+min(60, end-at[0])])
+		}
+	}
+	return wrong
+}
+
+// TestNonObviousIsGuarded: each entry of DESIGN.md's list names what fails when it
+// is undone, and all of that exists.
+func TestNonObviousIsGuarded(t *testing.T) {
+	list := section(t, read(t, "DESIGN.md"), "Non-obvious")
+	_, list, _ = strings.Cut(list, "\n1. ") // what stands before explains the notation
+	list = "1. " + list
+	if n := len(entry.FindAllString(list, -1)); n < 34 {
+		t.Errorf("%d entries only", n)
+	}
+	for _, w := range unguarded(list) {
+		t.Errorf("nothing guards: %s", w)
+	}
+	for _, w := range checkGuards(list, testsOf(t), exists) {
+		t.Error(w)
+	}
+	if len(unguarded("1. One. Guarded by `TestX`.\n2. Two `TestX`.\n3. Three. Guarded by `x`.\n")) != 2 {
+		t.Error("the check does not see an entry without a guard")
+	}
+}
+
 // TestPromisesAreGuarded holds docs/promises.md against what there is: every test,
 // script and mutant that it names, and every row and script that it has to name.
 func TestPromisesAreGuarded(t *testing.T) {
 	text := read(t, "docs/promises.md")
 	_, table, _ := strings.Cut(text, "\n## ") // what stands before explains the notation
-	exists := func(name string) bool {
-		_, err := os.Stat(filepath.Join("..", "..", filepath.FromSlash(name)))
-		return err == nil
-	}
 	tests := testsOf(t)
 	for _, w := range checkGuards(table, tests, exists) {
 		t.Error(w)
@@ -127,7 +176,7 @@ func TestPromisesAreGuarded(t *testing.T) {
 	wantRows(t, section(t, table, "Java's checklist"), 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 26)
 	wantRows(t, section(t, table, "The museum"), 1, 2, 3, 4, 5, 6, 7, 8, 9)
 
-	for _, bad := range []string{"`TestNothing`", "`TestMuseum1/java 99`", "`no-such.txt`", "`mutant no-such.txt`"} {
+	for _, bad := range []string{"`TestNothing`", "`TestMuseum1/java 99`", "`no-such.txt`", "`no-such.json`", "`mutant no-such.txt`"} {
 		if len(checkGuards(bad, tests, exists)) == 0 {
 			t.Errorf("the check does not see that %s does not exist", bad)
 		}
@@ -139,7 +188,7 @@ func section(t *testing.T, text, heading string) string {
 	t.Helper()
 	_, rest, found := strings.Cut("\n## "+text, "\n## "+heading)
 	if !found {
-		t.Fatalf("docs/promises.md has no section %q", heading)
+		t.Fatalf("no section %q", heading)
 	}
 	rest, _, _ = strings.Cut(rest, "\n## ")
 	return rest

@@ -8,5 +8,6 @@
 //
 // A failing seed prints the second-last of these with its own numbers.
 // testdata/corpus has plans of bugs that were mended, testdata/open of those that
-// were not: the first must pass, the second must fail as they say.
+// were not (at present there are none): the first must pass, the second must fail
+// as they say.
 package sim
