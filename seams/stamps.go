@@ -11,8 +11,9 @@ const stampFor = time.Millisecond
 
 // Stamps tells the time of records. A reading costs more than encoding a small
 // record, so in a fast stream one of them serves all callers for a millisecond;
-// a slow stream pays for each of its own. What is handed out is never older than
-// that millisecond, however long nobody asked.
+// a slow stream pays for each of its own. What is handed out is not older than
+// that millisecond, however long nobody asked, and than the timer that ends it is
+// late: some milliseconds where processors are short.
 type Stamps struct {
 	clock  Clock
 	timer  Timer

@@ -360,8 +360,9 @@ func TestJavaRecordFormat(t *testing.T) {
 				t.Error("a retry was stamped anew")
 			}
 		}
-		// One reading of the clock serves a millisecond.
-		if at := d.Timestamp.UnixMilli(); at < before-1 || at > after || at != sends[0].batch.FirstTimestamp {
+		// One reading of the clock serves a millisecond, or as long as a busy machine
+		// lets the timer that ends it wait.
+		if at := d.Timestamp.UnixMilli(); at < before-100 || at > after || at != sends[0].batch.FirstTimestamp {
 			t.Errorf("the delivery says %d, the log %d, the call came from %d to %d", at, sends[0].batch.FirstTimestamp, before, after)
 		}
 	})
