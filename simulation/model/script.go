@@ -115,8 +115,8 @@ func ParseScript(text string) ([]Step, error) {
 // of the topic and of its first partition, and that partition's leader.
 type Reply []string
 
-// matches says whether the reply has every word that is expected.
-func (r Reply) matches(expected []string) bool {
+// Matches says whether the reply has every word that is expected.
+func (r Reply) Matches(expected []string) bool {
 	for _, w := range expected {
 		if !slices.Contains(r, w) {
 			return false
@@ -166,7 +166,7 @@ func RunScript(steps []Step, v Version, targets ...Target) (problems []string) {
 			if err != nil {
 				return append(problems, fmt.Sprintf("line %d: %s: %T: %v", s.Line, s.Text, target, err))
 			}
-			if !reply.matches(s.Expect) {
+			if !reply.Matches(s.Expect) {
 				problems = append(problems, fmt.Sprintf("line %d: %s: %T answered %v", s.Line, s.Text, target, reply))
 			}
 			if k == 0 {
