@@ -79,5 +79,6 @@
 // controller.go who leads what; view.go what brokers believe; replica.go the log;
 // producers.go what it remembers; validate.go and produce.go a request's way;
 // replicate.go a follower's; ids.go producer ids; invariant.go what tests look at;
+// history.go what was appended and what became of it;
 // script.go and scripted.go the conformance scripts.
 package model
