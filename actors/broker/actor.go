@@ -31,6 +31,7 @@ type broker struct {
 	state      *State
 	children   [messages.Lanes]*actor.PID
 	spawned    int
+	current    [messages.Lanes]int // the number of each lane's latest child
 	response   protocol.ProduceResponse
 	timer      seams.Timer
 	timing     seams.Instant
@@ -270,6 +271,11 @@ func (b *broker) connectionUp(c actor.Context, m *messages.ConnectionUp, now sea
 }
 
 func (b *broker) connectionLost(c actor.Context, m *messages.ConnectionLost, now seams.Instant) {
+	if m.Generation>>generationBits != b.current[m.Lane] {
+		// The late word of a child that was stopped, and settled then: its successor
+		// has nothing to do with it.
+		return
+	}
 	lost := b.state.connectionLost(m)
 	err := fmt.Errorf("%w: broker %d (%s): %w", messages.ErrConnectionLost, b.Info.ID, b.Info.Address, m.Reason)
 	b.settleLost(c, lost, err, now)
@@ -344,6 +350,7 @@ func (b *broker) moved(c actor.Context, m *messages.BrokerMoved, now seams.Insta
 
 func (b *broker) spawnConnection(c actor.Context, l messages.Lane) {
 	b.spawned++
+	b.current[l] = b.spawned
 	name := fmt.Sprintf("connection/%s-%d", l, b.spawned)
 	pid, err := c.SpawnNamed(connectionProps(b.Settings, b.path+"/"+name, c.Self(), l, b.Info, b.spawned), name)
 	if err != nil {

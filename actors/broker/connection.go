@@ -48,11 +48,15 @@ type (
 	}
 )
 
+// generationBits are the bits of a generation that count the incarnations of one
+// child; those above are the child's number.
+const generationBits = 32
+
 func connectionProps(s *messages.Settings, path string, broker *actor.PID, lane messages.Lane, info messages.BrokerInfo, child int) *actor.Props {
 	// Unique among all connections of the broker, not only of this child: a late
 	// word from a stopped one must not be taken for its successor's.
 	generation := atomic.Int64{}
-	generation.Store(int64(child) << 32)
+	generation.Store(int64(child) << generationBits)
 	ended := new(atomic.Bool)
 	return s.Props(path, func() actor.Actor {
 		return &connection{settings: s, broker: broker, lane: lane, info: info, link: &link{generation: int(generation.Add(1))}, ended: ended}

@@ -1,7 +1,9 @@
 package broker
 
 import (
+	"errors"
 	"testing"
+	"time"
 
 	"github.com/troupe-kafka/troupe/messages"
 )
@@ -21,5 +23,34 @@ func TestGenerationsAreUniquePerBroker(t *testing.T) {
 			t.Errorf("connection to %s, expected %s, is of generation %d; others are %v", c.address, address, generation, seen)
 		}
 		seen[generation] = true
+	}
+}
+
+// TestLateWordOfAStoppedConnection: the end of a connection that was stopped and
+// settled may be told when its successor has requests in flight. They are not its
+// own.
+func TestLateWordOfAStoppedConnection(t *testing.T) {
+	th := newTheatre(t, restart)
+	first, second := newBatch(100), newBatch(100)
+	th.ready(newTaker("a", 0, first))
+	receive(t, "a request", th.connect().frames)
+	th.tell(&messages.BrokerMoved{Address: "two:9092"})
+	if r := th.outcome(first); !errors.Is(r.Err, messages.ErrConnectionLost) {
+		t.Fatalf("%+v", r)
+	}
+	th.ready(newTaker("a", 1, second))
+	c := th.connect()
+	correlation, k := readRequest(t, receive(t, "another request", c.frames))
+	for _, wasUp := range []bool{true, false} {
+		th.tell(&messages.ConnectionLost{Lane: messages.LaneProduce, Generation: 1<<generationBits + 1, Reason: errors.New("late"), WasUp: wasUp})
+	}
+	select {
+	case reason := <-c.closed:
+		t.Fatalf("the successor is closed: %v", reason)
+	case <-time.After(50 * time.Millisecond):
+	}
+	c.events.Received(responseFrame(correlation, produceAnswer(k, 0)))
+	if r := th.outcome(second); r.Err != nil {
+		t.Errorf("%+v", r)
 	}
 }
