@@ -118,7 +118,6 @@ func newRun(system *actor.ActorSystem, c *Campaign) *run {
 		config.drawFaults = time.Duration(r.plan.Heal)
 	}
 	r.settings = &r.plan.Settings
-	config.strict = r.plan.Strict
 	config.Seed, config.heal, config.cluster = r.plan.Seed, time.Duration(r.plan.Heal), &r.settings.Cluster
 	config.Topics = []Topic{{
 		Name: topicName, Partitions: partitionCount, CreatedAt: time.Duration(r.settings.TopicCreatedAt), Compacted: r.settings.Compacted,
@@ -128,7 +127,7 @@ func newRun(system *actor.ActorSystem, c *Campaign) *run {
 		panic(err)
 	}
 	r.World = w
-	w.trace.crash, w.strict = r.received, r.plan.Strict
+	w.trace.crash = r.received
 	w.excused = func(line string) bool {
 		return r.ended() && strings.Contains(line, "the producer cannot go on")
 	}

@@ -67,7 +67,6 @@ type surroundings struct {
 	settings *ClusterSettings
 	rate     int // bytes of batches per second that a broker takes; 0: any number
 	lie      Lie
-	strict   bool
 }
 
 // Topic is one topic of a world.

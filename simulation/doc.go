@@ -68,6 +68,5 @@
 // serving.go and producing.go serve requests, strikes.go does what goes wrong, and
 // reading.go reads the logs; fault.go, plan.go and injector.go are what goes
 // wrong, shrink.go makes less of it; campaign.go, settings.go and workload.go are
-// the campaign; checker.go judges a history, and is a function of it; known.go is
-// what the campaign goes round.
+// the campaign; checker.go judges a history, and is a function of it.
 package simulation

@@ -44,8 +44,6 @@ type Plan struct {
 	Records int    `json:"records"`
 	// Callers are the kinds of callers that take part; empty: all.
 	Callers []string `json:"callers,omitempty"`
-	// Strict plans count what is known to be broken (known.go).
-	Strict bool `json:"strict,omitempty"`
 	// Found says what the plan found when it was written.
 	Found    string   `json:"found,omitempty"`
 	Settings Settings `json:"settings"`

@@ -17,6 +17,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/troupe-kafka/troupe"
+	"github.com/troupe-kafka/troupe/messages"
 	"github.com/troupe-kafka/troupe/seams"
 )
 
@@ -45,7 +46,6 @@ type Config struct {
 	heal       time.Duration
 	cluster    *ClusterSettings
 	lie        Lie
-	strict     bool
 }
 
 // World is one simulated run: a virtual clock, a network and a cluster in
@@ -69,7 +69,6 @@ type World struct {
 	seen      []string // every actor that received a message
 	observed  []Violation
 	excused   func(line string) bool // an error line that is expected
-	strict    bool                   // known bugs count too
 	closed    bool
 }
 
@@ -124,7 +123,7 @@ func NewWorld(c Config) (*World, error) {
 	w.network = &network{scheduler: w.scheduler, faults: w.faults, nature: w.stream(3), trace: w.trace, wrong: w.violation}
 	w.kafka = newCluster(surroundings{
 		scheduler: w.scheduler, faults: w.faults, trace: w.trace, nature: w.stream(4), wrong: w.violation,
-		cut: w.network.cutAll, topics: c.Topics, settings: c.cluster, rate: c.BrokerBytesPerSecond, lie: c.lie, strict: c.strict,
+		cut: w.network.cutAll, topics: c.Topics, settings: c.cluster, rate: c.BrokerBytesPerSecond, lie: c.lie,
 	})
 	w.network.kafka = w.kafka
 	for _, f := range w.faults.timed {
@@ -416,18 +415,29 @@ type crashed struct{}
 const plannedPanic = "a planned panic of a callback"
 
 // crash makes an actor fail instead of handling a message. Faults without a
-// target happen to the runtime's actors alone, and to none of what is known to
-// break it.
+// target happen to the runtime's actors alone.
 func (w *World) crash(path string, message any) {
 	if !crashable(message) {
 		return
 	}
 	at := place{actor: w.trace.short(path), message: message}
 	happens := w.faults.happens
-	if !strings.HasPrefix(path, w.trace.prefix) || !w.strict && openCrash(at.actor, message) {
+	if !strings.HasPrefix(path, w.trace.prefix) {
 		happens = w.faults.aimedAt
 	}
 	if happens(ActorCrash, at) != nil {
 		panic(crashed{})
 	}
+}
+
+// crashable reports whether the loss of a message by a panic must be survived:
+// each but those that protoactor gives an actor in its life, and those to stop it.
+func crashable(message any) bool {
+	switch message.(type) {
+	case *actor.Started, *actor.Stop, *actor.Stopping, *actor.Stopped, *actor.Restart, *actor.Restarting, *actor.Watch, *actor.Unwatch,
+		*actor.Terminated, *actor.Failure, *actor.PoisonPill, *messages.BeginClose, *messages.CloseNow,
+		*messages.Crashed: // who crashes over it again, ends
+		return false
+	}
+	return true
 }
