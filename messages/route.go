@@ -73,8 +73,8 @@ type Appender interface {
 	Urge()
 	// Flush makes everything ready and registers w with every unanswered batch.
 	Flush(w *FlushWaiter)
-	// Tell posts a message to the accumulator.
-	Tell(message any)
+	// Assign says who leads the partition now. To say it again costs nothing.
+	Assign(AssignLeader)
 	// FailAll answers every record with cause, and refuses more. In flight
 	// batches are possibly persisted.
 	FailAll(cause error)

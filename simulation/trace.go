@@ -206,9 +206,6 @@ func (t *trace) describe(message any) {
 		t.number(int64(m.Broker))
 		t.number(int64(m.Ticket))
 		t.text(errorText(m.Err))
-	case *messages.AssignLeader:
-		t.number(int64(m.ID))
-		t.number(int64(m.LeaderEpoch))
 	case *messages.LeaderHinted:
 		t.number(int64(m.Partition))
 		t.number(int64(m.LeaderID))

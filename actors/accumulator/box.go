@@ -64,19 +64,14 @@ func (b *Box) Account() *memory.Account { return b.account.Load() }
 // SetAccount implements messages.Appender.
 func (b *Box) SetAccount(a *memory.Account) { b.account.Store(a) }
 
-// Tell implements messages.Appender. Who leads the partition is kept in the box
+// Assign implements messages.Appender. Who leads the partition is kept in the box
 // and not in the line of messages: an actor that crashes over one loses it, and
 // nobody would say it again.
-func (b *Box) Tell(message any) {
-	l, ok := message.(*messages.AssignLeader)
-	if !ok {
-		b.PostUserMessage(message)
-		return
-	}
+func (b *Box) Assign(l messages.AssignLeader) {
 	b.mu.Lock()
-	news := b.assigned != nil || *l != b.state.leader // most refreshes have none
+	news := b.assigned != nil || l != b.state.leader // most refreshes have none
 	if news {
-		b.assigned = l
+		b.assigned = &l
 	}
 	b.mu.Unlock()
 	if news {

@@ -98,7 +98,7 @@ func (s *stage) broker(receive func(*messages.PartitionReady)) *actor.PID {
 }
 
 func (s *stage) lead(pid *actor.PID, id, epoch int32) {
-	s.box.Tell(&messages.AssignLeader{Broker: pid, ID: id, LeaderEpoch: epoch})
+	s.box.Assign(messages.AssignLeader{Broker: pid, ID: id, LeaderEpoch: epoch})
 }
 
 func (s *stage) request(id int32, class messages.Class) messages.TakeRequest {

@@ -509,7 +509,7 @@ func (k *keeper) tell(box messages.Appender, leader, epoch int32) int32 {
 		k.accounts[leader] = account
 	}
 	box.SetAccount(account)
-	box.Tell(&l)
+	box.Assign(l)
 	return leader
 }
 

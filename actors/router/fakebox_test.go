@@ -154,11 +154,7 @@ func (b *fakeBox) Retire(time.Duration) bool {
 	return !b.busy
 }
 
-func (b *fakeBox) Tell(m any) {
-	if l, ok := m.(*messages.AssignLeader); ok {
-		b.leaders = append(b.leaders, *l)
-	}
-}
+func (b *fakeBox) Assign(l messages.AssignLeader) { b.leaders = append(b.leaders, l) }
 
 // settle gives the partition's memory back, as an answer does.
 func (b *fakeBox) settle() {
