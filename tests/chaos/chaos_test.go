@@ -14,7 +14,7 @@ import (
 )
 
 var (
-	minutes = flag.Float64("chaos.minutes", 1, "how long faults are injected; starting, healing and reading back come on top")
+	minutes = flag.Float64("chaos.minutes", 2, "how long faults are injected; starting, healing and reading back come on top")
 	seeded  = flag.Uint64("chaos.seed", 0, "seed of the plan; 0 draws one")
 	folder  = flag.String("chaos.out", os.TempDir(), "folder for the history of a campaign that fails")
 	spoiled = flag.Bool("chaos.spoiled", false, "run one producer without idempotence, and fail unless the checker finds duplicates and broken order")
