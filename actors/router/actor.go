@@ -315,6 +315,9 @@ func (k *keeper) update(c actor.Context, info answer, now seams.Instant) {
 	t.mu.Lock()
 	t.refreshes++
 	t.asked = false
+	for _, id := range s.gone {
+		t.departLocked(old.boxes[id])
+	}
 	t.mu.Unlock()
 	k.drain(c, t, rt)
 	for _, id := range s.gone {
@@ -378,7 +381,7 @@ func (k *keeper) topicFailed(t *Topic, old *routes, info *messages.TopicInfo) {
 		t.refuseParked(err)
 	case info.Gone && old != nil:
 		k.Settings.Log.Warn().Str("topic", t.name).Msg("the topic is gone; its records fail")
-		t.forget()
+		t.forget(old)
 		delete(k.hinted, t.name)
 		delete(k.absent, t.name)
 		k.retire(old, fmt.Errorf("%w: topic %s was deleted", messages.ErrUnknownPartition, t.name))
@@ -396,6 +399,7 @@ func (k *keeper) topicFailed(t *Topic, old *routes, info *messages.TopicInfo) {
 func (k *keeper) evacuate(t *Topic, old *routes, now seams.Instant) messages.Identity {
 	cause := fmt.Errorf("%w: topic %s was deleted and created again", messages.ErrUnknownPartition, t.name)
 	t.mu.Lock()
+	t.departLocked(old.live...)
 	t.routes.Store(nil)
 	t.pending = nil
 	newest := messages.NoIdentity
@@ -461,6 +465,7 @@ func (k *keeper) retireTopic(t *Topic, rt *routes) bool {
 // have it looked up again.
 func (k *keeper) retireIdle(c actor.Context) {
 	for _, t := range k.sorted() {
+		t.depart() // forgets those that left and have nothing left
 		rt := t.routes.Load()
 		if rt == nil || k.parkedIn[t] {
 			continue

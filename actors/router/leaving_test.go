@@ -110,6 +110,51 @@ func TestFlushWaitsForAllThatLeft(t *testing.T) {
 	}
 }
 
+// TestFlushWaitsForPartitionsThatLeft: what a partition held when its topic was
+// deleted or created again, or when it vanished, has its outcome; the callbacks
+// have yet to run, and no route leads there any more.
+func TestFlushWaitsForPartitionsThatLeft(t *testing.T) {
+	another := topicOf("t", 0, 1)
+	another.ID = [16]byte{2}
+	gone := messages.TopicInfo{Name: "t", Err: messages.ErrUnknownTopic, Gone: true}
+	for name, answers := range map[string][]messages.TopicInfo{
+		"deleted":           {gone},
+		"created again":     {another},
+		"partition removed": {topicOf("t", 0), topicOf("t", 0)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			var o outcomes
+			w.topic("t")
+			w.found(topicOf("t", 0, 1))
+			w.must(at("t", 1, "v"), &o)
+			box := w.boxes["t/1"]
+			for i, a := range answers {
+				w.foundBy(int32(i), a)
+			}
+			if !box.closed {
+				t.Fatal("the partition is still open")
+			}
+			if n := w.Unanswered(); n != 1 {
+				t.Errorf("%d records without an answer, expected 1", n)
+			}
+			spot := w.Settings.Parking.NewSpot()
+			waiter := messages.NewFlushWaiter(spot)
+			w.topic("t").flush(waiter)
+			if len(box.flushes) != 1 {
+				t.Errorf("%d flushes wait for the partition, expected 1", len(box.flushes))
+			}
+
+			// With its last callback it is forgotten.
+			box.got = nil
+			w.topic("t").depart()
+			if n := len(w.topic("t").departed); n != 0 {
+				t.Errorf("%d partitions are kept", n)
+			}
+		})
+	}
+}
+
 // TestParkedRecordsHaveADeliveryTimeout: the time that a record waits for its
 // topic counts, whatever the topic may still wait.
 func TestParkedRecordsHaveADeliveryTimeout(t *testing.T) {

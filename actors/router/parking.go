@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/troupe-kafka/troupe/memory"
@@ -32,6 +33,10 @@ type parking struct {
 	// yet; a Flush that comes now waits for their callbacks, too.
 	leaving int
 	late    []*messages.FlushWaiter
+	// departed are partitions that callers reach no more while some of their
+	// callbacks have yet to run: a Flush that comes now waits for those, too. Only
+	// the keeper's turns change it.
+	departed []messages.Appender
 	// refreshes counts answers that described the topic: a record that names an
 	// unknown partition waits for one.
 	refreshes uint64
@@ -298,9 +303,25 @@ func (t *Topic) known() *routes {
 	return t.pending
 }
 
-// forget makes the topic unknown again.
-func (t *Topic) forget() {
+// departLocked keeps partitions, which are about to leave the routes, in sight
+// until all their records have been called back for. Those that left in earlier
+// turns have been closed since, so what has nothing left will have nothing more.
+func (t *Topic) departLocked(boxes ...messages.Appender) {
+	t.departed = slices.DeleteFunc(t.departed, func(box messages.Appender) bool { return box.Unanswered() == 0 })
+	t.departed = append(t.departed, boxes...)
+}
+
+// depart is departLocked for those who do not hold the lock.
+func (t *Topic) depart(boxes ...messages.Appender) {
 	t.mu.Lock()
+	t.departLocked(boxes...)
+	t.mu.Unlock()
+}
+
+// forget makes the topic unknown again, and its partitions reachable for nobody.
+func (t *Topic) forget(old *routes) {
+	t.mu.Lock()
+	t.departLocked(old.live...)
 	t.routes.Store(nil)
 	t.pending, t.asked = nil, false
 	t.mu.Unlock()

@@ -155,7 +155,7 @@ func TestClosedPartition(t *testing.T) {
 		t.Errorf("a closed partition: %v", err)
 	}
 	old.onClosed = func() {
-		topic.forget()
+		topic.forget(&routes{})
 		w.found(topicOf("t", 0))
 	}
 	w.must(record("t", "v"), &o)

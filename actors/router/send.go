@@ -251,6 +251,9 @@ func (t *Topic) flush(w *messages.FlushWaiter) {
 		w.Add(1)
 		t.late = append(t.late, w)
 	}
+	for _, box := range t.departed {
+		box.Flush(w)
+	}
 	rt := t.routes.Load()
 	t.mu.Unlock()
 	if rt != nil {
@@ -290,6 +293,9 @@ func (r *Router) Unanswered() int {
 	for _, t := range r.sorted() {
 		t.mu.Lock()
 		n += len(t.parked) + t.leaving
+		for _, box := range t.departed {
+			n += box.Unanswered()
+		}
 		rt := t.routes.Load()
 		if rt == nil {
 			rt = t.pending

@@ -231,7 +231,7 @@ func TestSendSurvivesARetirement(t *testing.T) {
 			old.closed = true
 			old.onClosed = func() {
 				old.onClosed = nil
-				topic.forget()
+				topic.forget(&routes{})
 				if known {
 					w.found(topicOf("t", 0))
 				}
