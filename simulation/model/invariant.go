@@ -177,6 +177,16 @@ func (r *replica) invariant() error {
 			return fmt.Errorf("epochs %v, end %d", r.epochs, r.end)
 		}
 	}
+	at := 0
+	for _, b := range r.batches {
+		for at+1 < len(r.epochs) && r.epochs[at+1].offset <= b.base {
+			at++
+		}
+		// The epochs of what was deleted are deleted before it is.
+		if len(r.epochs) > 0 && r.epochs[at].offset <= b.base && r.epochs[at].epoch != b.epoch {
+			return fmt.Errorf("the batch at %d is of epoch %d, the epochs are %v", b.base, b.epoch, r.epochs)
+		}
+	}
 	for i, s := range r.snapshots {
 		if s.offset > r.end || (i > 0 && s.offset <= r.snapshots[i-1].offset) {
 			return fmt.Errorf("snapshot %d is at %d, end %d", i, s.offset, r.end)

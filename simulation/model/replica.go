@@ -105,10 +105,18 @@ func (r *replica) roll() {
 	r.flushed = r.end
 }
 
+// beginEpoch notes where an epoch begins. Entries that contradict it go: an epoch
+// in which nothing was appended, or one of a leader whose log was not taken over
+// (Kafka's LeaderEpochFileCache.assign).
 func (r *replica) beginEpoch(epoch int32, offset int64) {
-	if n := len(r.epochs); n == 0 || r.epochs[n-1].epoch < epoch {
-		r.epochs = append(r.epochs, epochStart{epoch, offset})
+	n := len(r.epochs)
+	if n > 0 && r.epochs[n-1].epoch == epoch && r.epochs[n-1].offset <= offset {
+		return
 	}
+	for n > 0 && (r.epochs[n-1].epoch >= epoch || r.epochs[n-1].offset >= offset) {
+		n--
+	}
+	r.epochs = append(r.epochs[:n], epochStart{epoch, offset})
 }
 
 // lastEpoch is the newest epoch in the log, -1 if there is none.

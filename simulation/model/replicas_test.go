@@ -188,6 +188,34 @@ func TestDivergence(t *testing.T) {
 	}
 }
 
+// TestEpochOfAnEmptyLog: a broker that led and got nothing forgets that epoch when
+// it follows a leader whose log is of an older one. With both in its log it would
+// find fault with every follower, and cut it back for ever.
+func TestEpochOfAnEmptyLog(t *testing.T) {
+	b := newBench(t, Config{}, TopicConfig{}, 1, 2)
+	b.send(1, 1, batch(1, 0, 0, 1), protocol.None, 0)
+	b.Isolate(1, true)
+	b.Fence(1)
+	b.Settle()
+	if !b.Leads(orders, 2) {
+		t.Fatal("2 does not lead")
+	}
+	b.Isolate(1, false)
+	b.Unfence(1)
+	b.must(b.Elect(orders, 1, true))
+	b.LearnAll(1)
+	b.LearnAll(2)
+	if b.Replicate(orders, 2, 10) != 1 {
+		t.Fatal("nothing to fetch")
+	}
+	b.check()
+	b.must(b.Elect(orders, 2, true)) // before its next fetch
+	b.Settle()
+	b.log(1, "1/0/0")
+	b.log(2, "1/0/0")
+	b.check()
+}
+
 // truncateForTest cuts both logs back, so that a round can begin again.
 func (b *bench) truncateForTest(to int64) {
 	for _, id := range []int32{1, 2} {

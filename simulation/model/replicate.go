@@ -87,11 +87,8 @@ func (b *broker) replica(tp TopicPartition) *replica {
 // reconcile cuts a follower's log back to where it parts from the leader's,
 // epoch by epoch (KIP-101, KIP-595), and moves it if the leader has nothing there.
 func (r *replica) reconcile(leader *replica, nowMillis int64) {
-	for r.end > 0 {
-		last := r.lastEpoch()
-		if last < 0 {
-			break
-		}
+	// An empty log may have epochs, too: of a time in which it led.
+	for last := r.lastEpoch(); last >= 0; last = r.lastEpoch() {
 		epoch, end := leader.endOf(last)
 		if epoch == last {
 			if end < r.end {
@@ -199,10 +196,18 @@ func (c *Cluster) DeleteSegments(tp TopicPartition, id int32) {
 	}
 }
 
+// settleRounds is when Settle gives up: no cluster takes more than a few rounds
+// for each epoch and change of metadata that somebody has missed.
+const settleRounds = 100_000
+
 // Settle lets everything happen that can, without a change of time: all brokers
-// hear everything, all followers that can fetch do until nothing moves.
+// hear everything, all followers that can fetch do until nothing moves. It panics
+// if that never ends, which is a fault of the model.
 func (c *Cluster) Settle() {
-	for moved := true; moved; {
+	for moved, rounds := true, 0; moved; rounds++ {
+		if rounds == settleRounds {
+			panic("model: the replicas copy and cut back for ever")
+		}
 		moved = false
 		for _, b := range c.brokers {
 			moved = c.Learn(b.id, len(c.metadata)) > 0 || moved
