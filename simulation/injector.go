@@ -270,16 +270,21 @@ func (f *injector) happens(kind Kind, at place) *Fault {
 // whether one of them comes now.
 func (f *injector) aimedAt(kind Kind, at place) *Fault {
 	targeted := f.kinds[kind].targeted
+	var now *Fault
 	for i := range targeted {
 		a := &targeted[i]
 		if !at.is(a.fault.Target) {
 			continue
 		}
-		if a.seen++; a.seen == a.fault.Nth && !f.healed() {
-			return f.take(a.fault)
+		// Each counts every occurrence, also those that another takes.
+		if a.seen++; a.seen == a.fault.Nth && now == nil && !f.healed() {
+			now = &a.fault
 		}
 	}
-	return nil
+	if now == nil {
+		return nil
+	}
+	return f.take(*now)
 }
 
 func (f *injector) take(fault Fault) *Fault {

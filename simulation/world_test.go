@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -135,6 +136,25 @@ func TestFaultsOfAPlanHappen(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestFaultsInARow of one kind and one target: each counts every occurrence.
+func TestFaultsInARow(t *testing.T) {
+	var faults []Fault
+	for n := range 3 {
+		faults = append(faults, Fault{Kind: ErrorAnswer, Nth: 2 + n, Target: "t/1", Code: protocol.NotEnoughReplicas})
+	}
+	f := newInjector(&trace{scheduler: newScheduler(rand.New(rand.NewPCG(1, 1))), hash: hashStart}, faults, 0)
+	var came []int
+	for n := range 6 {
+		f.happens(ErrorAnswer, place{topic: "t", partition: 0})
+		if f.happens(ErrorAnswer, place{topic: "t", partition: 1}) != nil {
+			came = append(came, n+1)
+		}
+	}
+	if !slices.Equal(came, []int{2, 3, 4}) {
+		t.Errorf("they came at %v", came)
 	}
 }
 
