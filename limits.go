@@ -47,8 +47,9 @@ const (
 	// context has no deadline (max.block.ms). After it the call returns
 	// ErrBufferFull.
 	DefaultMaxBlock = time.Minute
-	// DefaultConnectionTimeout bounds one attempt to connect
-	// (socket.connection.setup.timeout.ms).
+	// DefaultConnectionTimeout bounds one attempt to connect, with the broker's
+	// answer to ApiVersions (socket.connection.setup.timeout.ms). At the limit the
+	// attempt has failed, and the next address or broker is tried.
 	DefaultConnectionTimeout = 10 * time.Second
 	// DefaultConnectionIdle closes a connection that nobody used
 	// (connections.max.idle.ms), before the broker's own ten minutes do.
@@ -61,6 +62,10 @@ const (
 	// DefaultMetadataMinAge is the least time between two refreshes
 	// (metadata.min.age.ms).
 	DefaultMetadataMinAge = 100 * time.Millisecond
+	// DefaultMetadataHedge is how long the broker asked for metadata, or for a
+	// producer id, may be silent (metadata.hedge.ms). At the limit another is asked
+	// as well, and the first answer counts.
+	DefaultMetadataHedge = 2 * time.Second
 	// DefaultMetadataIdle ends the accumulators of a topic that got no record for
 	// so long, and its metadata is no longer asked for (metadata.max.idle.ms;
 	// KIP-526). Its sequences are kept.

@@ -29,7 +29,6 @@ type config struct {
 	codecOptions     []codecs.Option
 	partitioner      partitioners.Factory
 	dial             seams.DialFunc
-	connectTimeout   time.Duration
 	responseMaxBytes int
 	maxBlock         time.Duration
 	seams            *Seams
@@ -37,8 +36,8 @@ type config struct {
 
 func defaults() *config {
 	return &config{
-		named:          make(map[string]bool),
-		connectTimeout: DefaultConnectionTimeout, responseMaxBytes: DefaultResponseMaxBytes, maxBlock: DefaultMaxBlock,
+		named:            make(map[string]bool),
+		responseMaxBytes: DefaultResponseMaxBytes, maxBlock: DefaultMaxBlock,
 		Settings: messages.Settings{
 			ClientID: "troupe", Software: "troupe", SoftwareVer: Version,
 			Acks: messages.AcksAll, Idempotent: true, Compression: codecs.None,
@@ -46,8 +45,8 @@ func defaults() *config {
 			RequestMaxBytes: DefaultRequestMaxBytes, BufferBytes: DefaultBufferBytes, PaceBytes: DefaultPaceBytes,
 			MaxInFlight: DefaultMaxInFlight, UnnumberedInFlight: 1,
 			DeliveryTimeout: DefaultDeliveryTimeout, RequestTimeout: DefaultRequestTimeout, RequestTimeoutSlack: RequestTimeoutSlack,
-			ConnectionIdle: DefaultConnectionIdle, SlowRequest: DefaultSlowRequest,
-			MetadataMaxAge: DefaultMetadataMaxAge, MetadataMinAge: DefaultMetadataMinAge,
+			ConnectionTimeout: DefaultConnectionTimeout, ConnectionIdle: DefaultConnectionIdle, SlowRequest: DefaultSlowRequest,
+			MetadataMaxAge: DefaultMetadataMaxAge, MetadataMinAge: DefaultMetadataMinAge, MetadataHedge: DefaultMetadataHedge,
 			MetadataIdle: DefaultMetadataIdle, MaxTopicWait: DefaultMaxTopicWait, AllowAutoTopicCreate: true, StickyBytes: DefaultStickyBytes,
 			MaxTopicPartitions: MaxTopicPartitions, LeaderPercent: LeaderPercent, ParkedPercent: ParkedPercent, ParkedTopicPercent: ParkedTopicPercent,
 			Retry: messages.DefaultRetryPolicy(), Log: defaultLog(),
@@ -217,10 +216,10 @@ func WithMaxBlock(d time.Duration) Option {
 	return atLeast("max.block.ms", d, 0, func(c *config) { c.maxBlock = d })
 }
 
-// WithConnectionTimeout bounds one attempt to connect
-// (socket.connection.setup.timeout.ms).
+// WithConnectionTimeout bounds one attempt to connect, with the broker's answer
+// to ApiVersions (socket.connection.setup.timeout.ms).
 func WithConnectionTimeout(d time.Duration) Option {
-	return atLeast("socket.connection.setup.timeout.ms", d, time.Millisecond, func(c *config) { c.connectTimeout = d })
+	return atLeast("socket.connection.setup.timeout.ms", d, time.Millisecond, func(c *config) { c.ConnectionTimeout = d })
 }
 
 // WithConnectionIdle closes connections that nobody used
@@ -245,6 +244,12 @@ func WithMetadataMaxAge(d time.Duration) Option {
 // (metadata.min.age.ms).
 func WithMetadataMinAge(d time.Duration) Option {
 	return atLeast("metadata.min.age.ms", d, 0, func(c *config) { c.MetadataMinAge = d })
+}
+
+// WithMetadataHedge is how long the broker asked for metadata, or for a producer
+// id, may be silent before another is asked as well (metadata.hedge.ms).
+func WithMetadataHedge(d time.Duration) Option {
+	return atLeast("metadata.hedge.ms", d, time.Millisecond, func(c *config) { c.MetadataHedge = d })
 }
 
 // WithMetadataIdle ends the accumulators of a topic that got no record for so

@@ -135,7 +135,7 @@ func TestRanges(t *testing.T) {
 		"request.timeout.ms": troupe.WithRequestTimeout(0), "max.block.ms": troupe.WithMaxBlock(-1),
 		"socket.connection.setup.timeout.ms": troupe.WithConnectionTimeout(0), "connections.max.idle.ms": troupe.WithConnectionIdle(0),
 		"slow.request.ms": troupe.WithSlowRequest(0), "metadata.max.age.ms": troupe.WithMetadataMaxAge(0), "metadata.min.age.ms": troupe.WithMetadataMinAge(-1),
-		"metadata.max.idle.ms": troupe.WithMetadataIdle(0), "topic.wait.ms": troupe.WithMaxTopicWait(0), "partitioner.sticky.bytes": troupe.WithStickyBytes(0),
+		"metadata.max.idle.ms": troupe.WithMetadataIdle(0), "metadata.hedge.ms": troupe.WithMetadataHedge(0), "topic.wait.ms": troupe.WithMaxTopicWait(0), "partitioner.sticky.bytes": troupe.WithStickyBytes(0),
 		"acks": troupe.WithAcks(troupe.AcksDefault), "WithName": troupe.WithName(""),
 	} {
 		refused(t, option, "", seed, o)
@@ -228,7 +228,7 @@ func TestPropertiesAccepted(t *testing.T) {
 		{"linger.ms": "0", "batch.size": "16384", "buffer.memory": "33554432", "max.request.size": "1048576", "max.block.ms": "60000"},
 		{"delivery.timeout.ms": "120000", "request.timeout.ms": "30000", "retry.backoff.ms": "100", "retry.backoff.max.ms": "1000"},
 		{"retry.backoff.max.ms": "5000", "retry.backoff.ms": "2000"},
-		{"metadata.max.age.ms": "300000", "metadata.max.idle.ms": "300000", "connections.max.idle.ms": "540000", "socket.connection.setup.timeout.ms": "10000"},
+		{"metadata.max.age.ms": "300000", "metadata.max.idle.ms": "300000", "metadata.hedge.ms": "500", "connections.max.idle.ms": "540000", "socket.connection.setup.timeout.ms": "10000"},
 		{"partitioner.class": "round_robin"}, {"partitioner.class": "org.apache.kafka.clients.producer.RoundRobinPartitioner"},
 		{"partitioner.class": "legacy"}, {"partitioner.ignore.keys": "true"}, {"partitioner.ignore.keys": "false"},
 		{"allow.auto.create.topics": "false", "topic.wait.ms": "1000", "slow.request.ms": "500", "unnumbered.in.flight": "2", "buffer.pace.bytes": "0"},

@@ -43,6 +43,7 @@ var propertyTable = map[string]property{
 	"slow.request.ms":                       millis(WithSlowRequest),
 	"metadata.max.age.ms":                   millis(WithMetadataMaxAge),
 	"metadata.min.age.ms":                   millis(WithMetadataMinAge),
+	"metadata.hedge.ms":                     millis(WithMetadataHedge),
 	"metadata.max.idle.ms":                  millis(WithMetadataIdle),
 	"topic.wait.ms":                         millis(WithMaxTopicWait),
 	"allow.auto.create.topics":              boolean(WithAllowAutoTopicCreation),

@@ -154,7 +154,7 @@ func (p *Producer) applySeams() {
 	}
 	if s.Transport == nil {
 		s.Transport = seams.NewNetTransport(seams.NetConfig{
-			Dial: c.dial, DialTimeout: c.connectTimeout, WriteTimeout: c.RequestTimeout + c.RequestTimeoutSlack, MaxFrameBytes: c.responseMaxBytes,
+			Dial: c.dial, DialTimeout: c.ConnectionTimeout, WriteTimeout: c.RequestTimeout + c.RequestTimeoutSlack, MaxFrameBytes: c.responseMaxBytes,
 		})
 	}
 	if s.Executor == nil {

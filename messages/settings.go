@@ -37,8 +37,10 @@ type Settings struct {
 	RequestTimeout       time.Duration
 	RequestTimeoutSlack  time.Duration
 	MaxBlock             time.Duration
+	ConnectionTimeout    time.Duration // of the dial and the handshake together
 	ConnectionIdle       time.Duration
 	SlowRequest          time.Duration
+	MetadataHedge        time.Duration // of a broker's silence, before another is asked as well
 	MetadataMaxAge       time.Duration
 	MetadataMinAge       time.Duration
 	MetadataIdle         time.Duration

@@ -34,6 +34,8 @@ type Settings struct {
 	// becomes of the others of the batch.
 	Compacted      bool `json:"compacted,omitempty"`
 	ResendInnocent bool `json:"resend_innocent,omitempty"`
+	// MetadataHedge is how long a broker may let a refresh wait; 0: the default.
+	MetadataHedge Duration `json:"metadata_hedge,omitempty"`
 	// Abrupt is when the producer is ended in the middle of it all; 0: it is not.
 	Abrupt Duration `json:"abrupt,omitempty"`
 	// Close is how it is ended: stop, poison or now.
@@ -85,6 +87,7 @@ func drawSettings(r *rand.Rand, records int) Settings {
 	s.Cluster.ProducerIDLatency = Duration(one(r, 0, 0, 200*time.Millisecond))
 	s.Cluster.AutoCreate = r.IntN(8) == 0
 	s.Cluster.Kafka3 = r.IntN(3) == 0
+	s.MetadataHedge = Duration(one(r, 20*time.Millisecond, 500*time.Millisecond, 2*time.Second))
 	return s
 }
 
@@ -130,6 +133,9 @@ func (s *Settings) options() []troupe.Option {
 		troupe.WithStickyBytes(s.StickyBytes), troupe.WithSlowRequest(time.Duration(s.SlowRequest)),
 		troupe.WithConnectionIdle(time.Duration(s.ConnectionIdle)), troupe.WithMetadataIdle(time.Duration(s.MetadataIdle)),
 		troupe.WithMetadataMaxAge(time.Duration(s.MetadataMaxAge)), troupe.WithCompression(compression),
+	}
+	if s.MetadataHedge > 0 {
+		options = append(options, troupe.WithMetadataHedge(time.Duration(s.MetadataHedge)))
 	}
 	if s.ResendInnocent {
 		options = append(options, troupe.WithResendInnocent(true))

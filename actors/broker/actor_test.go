@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -103,7 +104,7 @@ func newTheatre(t *testing.T, decide strategy, changes ...func(*Config)) *theatr
 	queue := seams.NewRunQueue()
 	settings := &messages.Settings{
 		Name: "test", ClientID: "c", Software: "troupe", SoftwareVer: "1", RequestMaxBytes: 10_000, MaxInFlight: 2,
-		RequestTimeout: 30 * time.Second, RequestTimeoutSlack: 10 * time.Second, SlowRequest: 2 * time.Second, ConnectionIdle: 9 * time.Minute,
+		RequestTimeout: 30 * time.Second, RequestTimeoutSlack: 10 * time.Second, ConnectionTimeout: 10 * time.Second, SlowRequest: 2 * time.Second, ConnectionIdle: 9 * time.Minute,
 		Clock: th.clock, Transport: th.transport, Dispatcher: queue, Log: zerolog.Nop(), Randomness: seams.SeededRandomness(1),
 		Retry: messages.DefaultRetryPolicy(),
 	}
@@ -274,15 +275,29 @@ func TestHandshakeRefused(t *testing.T) {
 	}
 }
 
-// TestSilentHandshake: a peer that accepts and says nothing is given up.
-func TestSilentHandshake(t *testing.T) {
+// TestSilentSetup: a peer that does not take the connection, or accepts it and
+// says nothing, is given up when the time for the whole setup is over, which is
+// long before that of a request.
+func TestSilentSetup(t *testing.T) {
 	th := newTheatre(t, restart)
 	th.ready(newTaker("a", 0, newBatch(100)))
 	c := receive(t, "a dial", th.transport.dials)
+	th.clock.advance(10 * time.Second)
+	if reason := receive(t, "the end of the connection", c.closed); !errors.Is(reason, messages.ErrRequestTimeout) || !strings.Contains(reason.Error(), "no connection within 10s") {
+		t.Errorf("reason %v", reason)
+	}
+	c = receive(t, "a dial", th.transport.dials)
+	th.clock.advance(4 * time.Second)
 	c.events.Opened()
 	th.expectVersionsRequest(c, 3)
-	th.clock.advance(31 * time.Second)
-	if reason := receive(t, "the end of the connection", c.closed); !errors.Is(reason, messages.ErrRequestTimeout) {
+	th.clock.advance(6*time.Second - 1)
+	select {
+	case reason := <-c.closed:
+		t.Errorf("closed too early: %v", reason)
+	case <-time.After(20 * time.Millisecond):
+	}
+	th.clock.advance(1)
+	if reason := receive(t, "the end of the connection", c.closed); !errors.Is(reason, messages.ErrRequestTimeout) || !strings.Contains(reason.Error(), "no answer to ApiVersions within 10s") {
 		t.Errorf("reason %v", reason)
 	}
 	c = th.connect()
@@ -292,6 +307,19 @@ func TestSilentHandshake(t *testing.T) {
 	case reason := <-c.closed:
 		t.Errorf("closed in spite of the handshake: %v", reason)
 	case <-time.After(20 * time.Millisecond):
+	}
+}
+
+// TestSilentHandshakeOfAShortRequest: ApiVersions has no longer than a request.
+func TestSilentHandshakeOfAShortRequest(t *testing.T) {
+	th := newTheatre(t, restart, func(c *Config) { c.Settings.RequestTimeout = 2 * time.Second })
+	th.ready(newTaker("a", 0, newBatch(100)))
+	c := receive(t, "a dial", th.transport.dials)
+	c.events.Opened()
+	th.expectVersionsRequest(c, 3)
+	th.clock.advance(2 * time.Second)
+	if reason := receive(t, "the end of the connection", c.closed); !errors.Is(reason, messages.ErrRequestTimeout) {
+		t.Errorf("reason %v", reason)
 	}
 }
 

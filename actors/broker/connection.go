@@ -28,8 +28,9 @@ type connection struct {
 	link     *link
 	asked    int16 // ApiVersions version of the handshake
 	up       bool
-	told     bool        // the broker knows that the connection has ended
-	patience seams.Timer // with the handshake
+	told     bool          // the broker knows that the connection has ended
+	dialled  seams.Instant // when
+	patience seams.Timer   // with dial and handshake
 	// ended is common to all incarnations. A restart that was decided before the
 	// connection was stopped arrives after, and would bring it back with nobody
 	// to stop it.
@@ -71,10 +72,13 @@ func (k *connection) Receive(c actor.Context) {
 			return
 		}
 		k.link.self, k.link.broker, k.link.system, k.link.lane = c.Self(), k.broker, c.ActorSystem(), k.lane
+		k.dialled = k.settings.Clock.Now()
 		k.link.connection = k.settings.Transport.Dial(k.info.Address, k.link)
+		k.limit("connection", k.dialled.Add(k.settings.ConnectionTimeout))
 	case *linkOpened:
 		if m.link == k.link {
-			k.limitHandshake()
+			now := k.settings.Clock.Now() // ApiVersions has no longer than any other request
+			k.limit("answer to ApiVersions", min(now.Add(k.settings.RequestTimeout), k.dialled.Add(k.settings.ConnectionTimeout)))
 			k.askVersions(apiVersionsMax)
 		}
 	case *linkReceived:
@@ -109,14 +113,15 @@ func (k *connection) tellBroker(c actor.Context, reason error) {
 	c.Send(k.broker, &messages.ConnectionLost{Lane: k.lane, Generation: k.link.generation, Reason: reason, WasUp: k.up})
 }
 
-// limitHandshake gives up a peer that accepts the connection and then says
-// nothing: a stopped process, or a proxy with nobody behind it.
-func (k *connection) limitHandshake() {
-	socket, limit := k.link.connection, k.settings.RequestTimeout
-	k.patience = k.settings.Clock.NewTimer(func() {
-		socket.Close(fmt.Errorf("%w: no answer to ApiVersions within %v", messages.ErrRequestTimeout, limit))
-	})
-	k.patience.Reset(k.settings.Clock.Now().Add(limit))
+// limit gives up a peer that does not take the connection, or takes it and then
+// says nothing: a stopped process, or a proxy with nobody behind it. Dial and
+// handshake share one limit, so that somebody else can be asked soon.
+func (k *connection) limit(step string, end seams.Instant) {
+	k.stopPatience()
+	socket := k.link.connection
+	reason := fmt.Errorf("%w: no %s within %v", messages.ErrRequestTimeout, step, end.Sub(k.dialled))
+	k.patience = k.settings.Clock.NewTimer(func() { socket.Close(reason) })
+	k.patience.Reset(end)
 }
 
 func (k *connection) stopPatience() {

@@ -22,7 +22,7 @@ func Props(s *messages.Settings, root *actor.PID) *actor.Props {
 	path := s.Name + "/" + Name
 	r := &refresher{settings: s, root: root, state: newState(config{
 		seeds: len(s.Seeds), maxAge: s.MetadataMaxAge, minAge: s.MetadataMinAge, timeout: s.RequestTimeout + s.RequestTimeoutSlack,
-		autoCreate: s.AllowAutoTopicCreate, retry: s.Retry, random: s.Randomness.For(path),
+		hedge: s.MetadataHedge, autoCreate: s.AllowAutoTopicCreate, retry: s.Retry, random: s.Randomness.For(path),
 	})}
 	return s.Props(path, func() actor.Actor { return r })
 }

@@ -2,6 +2,7 @@ package metadata
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -30,6 +31,7 @@ type config struct {
 	maxAge     time.Duration
 	minAge     time.Duration
 	timeout    time.Duration // without an answer, the request counts as failed
+	hedge      time.Duration // without an answer, another broker is asked as well
 	autoCreate bool
 	retry      messages.RetryPolicy
 	random     *rand.Rand
@@ -54,19 +56,21 @@ type State struct {
 	names  []string // sorted; the order of everything sent or published
 	view   *messages.ClusterView
 
-	ticket    int
-	inFlight  bool
-	deadline  seams.Instant
+	question  messages.Question
+	silent    map[int32]seams.Instant // brokers that let a refresh wait → passed over until
 	refreshAt seams.Instant
 	lastAt    seams.Instant // of the last request
 	failures  int
-	unsettled int // refreshes in a row that left something to wait for
-	candidate int
+	unsettled int     // refreshes in a row that left something to wait for
+	candidate int     // whom to ask; with a refresh in flight, who was asked last
 	sequence  []int32 // whom to ask, in order
 }
 
 func newState(c config) *State {
-	s := &State{config: c, topics: make(map[string]*trackedTopic), refreshAt: seams.Never, view: &messages.ClusterView{}}
+	s := &State{
+		config: c, topics: make(map[string]*trackedTopic), refreshAt: seams.Never, view: &messages.ClusterView{},
+		question: messages.Question{Hedge: c.hedge, Timeout: c.timeout}, silent: make(map[int32]seams.Instant),
+	}
 	s.rotate()
 	return s
 }
@@ -86,6 +90,7 @@ func (s *State) rotate() {
 	s.random.Shuffle(len(seeds), func(i, j int) { seeds[i], seeds[j] = seeds[j], seeds[i] })
 	s.sequence = append(s.sequence, seeds...)
 	s.candidate = 0
+	maps.DeleteFunc(s.silent, func(id int32, _ seams.Instant) bool { return !slices.Contains(s.sequence, id) })
 }
 
 func (s *State) track(name string, now seams.Instant) {
@@ -110,7 +115,7 @@ func (s *State) forget(name string) {
 
 // want asks for a refresh as soon as the minimum age allows.
 func (s *State) want(now seams.Instant) {
-	if !s.inFlight && s.failures >= len(s.sequence) {
+	if !s.question.Open() && s.failures >= len(s.sequence) {
 		// Nobody answers, and the next try has its time. Whoever asks now has lost
 		// a connection, as each try does: it must not end its own wait.
 		return
@@ -122,28 +127,41 @@ func (s *State) want(now seams.Instant) {
 	s.refreshAt = min(s.refreshAt, at)
 }
 
-// crashed gives up the request in flight: its answer may be what the refresher
+// crashed gives up what is in flight: an answer may be what the refresher
 // crashed over. It asks anew as after any other failure.
 func (s *State) crashed(now seams.Instant) {
-	if s.inFlight {
-		s.failed(now)
-		s.ticket++ // the answer may still come
+	if s.question.Open() {
+		s.question.Settle()
+		s.failed(none, now)
 	}
 }
 
-// step returns the request to send now, if any.
+// none is no ticket.
+const none = 0
+
+// step returns the request to send now, if any: the next refresh, or its hedge.
 func (s *State) step(now seams.Instant) *messages.ControlRequest {
-	if s.inFlight {
-		if now < s.deadline {
+	for ticket, ok := s.question.Expired(now); ok; ticket, ok = s.question.Expired(now) {
+		s.failed(ticket, now)
+	}
+	switch {
+	case s.question.WantsAnother(now):
+		at, ok := s.choose(s.candidate+1, now)
+		if !ok {
+			s.question.NoOther()
 			return nil
 		}
-		s.failed(now)
-	}
-	if now < s.refreshAt {
+		for _, id := range s.question.Silent() {
+			s.silent[id] = now.Add(s.timeout)
+		}
+		s.candidate = at
+	case s.question.Open() || now < s.refreshAt:
 		return nil
+	default:
+		s.candidate, _ = s.choose(s.candidate, now)
+		s.refreshAt = seams.Never
 	}
-	s.ticket++
-	s.inFlight, s.deadline, s.lastAt, s.refreshAt = true, now.Add(s.timeout), now, seams.Never
+	s.lastAt = now
 	r := kmsg.NewPtrMetadataRequest()
 	r.AllowAutoTopicCreation = s.autoCreate
 	r.Topics = []kmsg.MetadataRequestTopic{}
@@ -152,29 +170,64 @@ func (s *State) step(now seams.Instant) *messages.ControlRequest {
 		t.Topic = kmsg.StringPtr(name)
 		r.Topics = append(r.Topics, t)
 	}
-	return &messages.ControlRequest{Broker: s.sequence[s.candidate%len(s.sequence)], Request: r, Ticket: s.ticket}
+	broker := s.sequence[s.candidate]
+	return &messages.ControlRequest{Broker: broker, Request: r, Ticket: s.question.Put(broker, now)}
 }
 
-// failed moves on to the next broker. Each is tried at once; a wait comes when
-// all were.
-func (s *State) failed(now seams.Instant) {
-	s.inFlight = false
-	s.candidate++
+// choose finds whom to ask, beginning at a place of the sequence and going round:
+// one that let nobody wait lately, or else one that did. It reports whether there
+// is one that is not being asked already.
+func (s *State) choose(from int, now seams.Instant) (at int, ok bool) {
+	for i := range s.sequence {
+		k := (from + i) % len(s.sequence)
+		switch id := s.sequence[k]; {
+		case s.question.Asked(id):
+		case !s.isSilent(id, now):
+			return k, true
+		case !ok:
+			at, ok = k, true
+		}
+	}
+	return at, ok
+}
+
+// isSilent reports whether a broker let a refresh wait, and has not answered
+// since. It is asked again after the time that the request had: by then its
+// connection has been given up, too.
+func (s *State) isSilent(id int32, now seams.Instant) bool {
+	until, ok := s.silent[id]
+	if ok && now >= until {
+		delete(s.silent, id)
+		return false
+	}
+	return ok
+}
+
+// failed takes out a request and moves on to the next broker. Each is tried at
+// once; a wait comes when all were. If somebody else is being asked, too, the
+// refresh goes on with that.
+func (s *State) failed(ticket int, now seams.Instant) {
 	s.failures++
+	s.question.Failed(ticket)
+	next := now
+	if again := s.failures + len(s.question.Silent()) - len(s.sequence); again >= 0 {
+		next = now.Add(s.retry.Delay(1+again, s.random))
+	}
+	if s.question.Open() {
+		s.question.NotBefore(next)
+		return
+	}
+	s.candidate++
 	if s.candidate >= len(s.sequence) {
 		s.rotate()
 	}
-	wait := time.Duration(0)
-	if s.failures >= len(s.sequence) {
-		wait = s.retry.Delay(1+s.failures-len(s.sequence), s.random)
-	}
-	s.refreshAt = now.Add(wait)
+	s.refreshAt = next
 }
 
 // nextDeadline is when step wants to be called again.
 func (s *State) nextDeadline() seams.Instant {
-	if s.inFlight {
-		return s.deadline
+	if s.question.Open() {
+		return s.question.Deadline()
 	}
 	return s.refreshAt
 }
@@ -182,19 +235,23 @@ func (s *State) nextDeadline() seams.Instant {
 // answered takes in a response. It returns the new view, or nil with why there
 // is none.
 func (s *State) answered(m *messages.ControlResponse, now seams.Instant) (*messages.ClusterView, error) {
-	if !s.inFlight || m.Ticket != s.ticket {
-		return nil, nil
+	if m.Err == nil {
+		delete(s.silent, m.Broker)
+	}
+	if !s.question.WaitsFor(m.Ticket) {
+		return nil, nil // a quicker broker's word has been taken in, and it may be newer
 	}
 	if m.Err != nil {
-		s.failed(now)
+		s.failed(m.Ticket, now)
 		return nil, m.Err
 	}
 	r, ok := m.Response.(*kmsg.MetadataResponse)
 	if !ok || len(r.Brokers) == 0 {
-		s.failed(now)
+		s.failed(m.Ticket, now)
 		return nil, fmt.Errorf("broker %d answered metadata without any broker", m.Broker)
 	}
-	s.inFlight, s.failures = false, 0
+	s.failures = 0
+	s.candidate = max(0, slices.Index(s.sequence, m.Broker))
 	view := &messages.ClusterView{Version: s.view.Version + 1, AnsweredBy: m.Broker}
 	if r.ClusterID != nil {
 		view.ClusterID = *r.ClusterID
@@ -235,16 +292,28 @@ func (s *State) answered(m *messages.ControlResponse, now seams.Instant) (*messa
 	} else {
 		s.unsettled++
 		next = now.Add(s.retry.Delay(s.unsettled, s.random))
-		s.candidate++ // somebody else may know more
-		if s.candidate >= max(1, len(s.view.Brokers)) {
-			s.candidate = 0
-		}
+		s.moveOn(now)
 	}
 	s.refreshAt = min(s.refreshAt, next)
 	if s.refreshAt < now.Add(s.minAge) && settled {
 		s.refreshAt = now.Add(s.minAge)
 	}
+	s.question.Settle() // last: after a crash over the answer it is still open
 	return view, nil
+}
+
+// moveOn asks another broker next, who may know more: the bootstrap addresses may
+// lead to one that was asked already.
+func (s *State) moveOn(now seams.Instant) {
+	for range max(1, len(s.view.Brokers)) {
+		s.candidate++
+		if s.candidate >= max(1, len(s.view.Brokers)) {
+			s.candidate = 0
+		}
+		if !s.isSilent(s.sequence[s.candidate], now) {
+			return
+		}
+	}
 }
 
 // mergeTopic takes what one answer says of a topic into what is known. It

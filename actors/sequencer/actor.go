@@ -23,7 +23,7 @@ const Name = "sequencer"
 func Props(s *messages.Settings, root *actor.PID) *actor.Props {
 	path := s.Name + "/" + Name
 	q := &sequencer{settings: s, root: root, state: newState(config{
-		timeout: s.RequestTimeout + s.RequestTimeoutSlack, retry: s.Retry, random: s.Randomness.For(path),
+		timeout: s.RequestTimeout + s.RequestTimeoutSlack, hedge: s.MetadataHedge, retry: s.Retry, random: s.Randomness.For(path),
 	})}
 	return s.Props(path, func() actor.Actor { return q })
 }

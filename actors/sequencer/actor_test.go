@@ -82,14 +82,20 @@ func TestFailuresAreTriedAgain(t *testing.T) {
 		s.after(wait * time.Millisecond)
 		late = s.asked()
 	}
-	s.after(40*time.Second + time.Second) // request timeout, slack, and the policy's wait
-	r := s.asked()
+	s.after(2 * time.Second)
+	r := s.asked()                        // of another broker
+	s.after(38*time.Second + time.Second) // request timeout and slack of the first, and the policy's wait
+	more := s.asked()
 	s.answer(late, granted(1, 0))
 	s.silent() // whom nobody waits for any more
 	s.answer(r, granted(2, 0))
 	if i := hear[*messages.IdentityChanged](s).Identity; i.ProducerID != 2 {
 		t.Errorf("%+v", i)
 	}
+	s.answer(more, granted(3, 0)) // the same
+	s.silent()
+	s.advance(time.Hour)
+	s.silent()
 	if len(s.log) != 2 || s.log[0].Kind != messages.LogNoProducerID || s.log[1].Times != 1 {
 		t.Errorf("the log has %+v", s.log)
 	}

@@ -55,7 +55,7 @@ func newStage(t *testing.T, props func(*messages.Settings, *actor.PID) *actor.Pr
 	s.system = actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return slog.New(slog.DiscardHandler) }))
 	settings := &messages.Settings{
 		Name: "test", Seeds: []string{"one:9092", "two:9092"}, RequestTimeout: 30 * time.Second, RequestTimeoutSlack: 10 * time.Second,
-		MetadataMaxAge: 5 * time.Minute, MetadataMinAge: 50 * time.Millisecond, AllowAutoTopicCreate: true,
+		MetadataMaxAge: 5 * time.Minute, MetadataMinAge: 50 * time.Millisecond, MetadataHedge: 2 * time.Second, AllowAutoTopicCreate: true,
 		Retry: messages.RetryPolicy{InitialRetryTime: 100 * time.Millisecond, MaxRetryTime: time.Second, Multiplier: 2, Retries: messages.UnlimitedRetries},
 		Clock: s, Dispatcher: s, Log: zerolog.Nop(), Randomness: seams.SeededRandomness(1),
 		Gate: messages.NewLogGate(s, func(l messages.LogLine) { s.log = append(s.log, l) }),

@@ -18,7 +18,7 @@ const start = seams.Instant(time.Hour)
 
 func newSequencer() *State {
 	return newState(config{
-		timeout: 40 * time.Second, random: rand.New(rand.NewPCG(1, 1)),
+		timeout: 40 * time.Second, hedge: 2 * time.Second, random: rand.New(rand.NewPCG(1, 1)),
 		retry: messages.RetryPolicy{InitialRetryTime: 100 * time.Millisecond, MaxRetryTime: time.Second, Multiplier: 2, Retries: -1},
 	})
 }
@@ -147,20 +147,59 @@ func TestRetriesBackOff(t *testing.T) {
 	}
 }
 
-func TestSilenceCountsAsFailure(t *testing.T) {
+// TestSilence: another broker is asked as well, and the first answer counts; the
+// id of the other is not used. Each request fails when its time is over.
+func TestSilence(t *testing.T) {
 	s := newSequencer()
 	s.need(start)
 	first := s.step(start)
+	hedged := start.Add(2 * time.Second)
+	if s.nextDeadline() != hedged || s.step(hedged-1) != nil {
+		t.Fatal("the second request is too early")
+	}
+	second := s.step(hedged)
+	if second == nil || second.Ticket == first.Ticket || second.Broker != messages.AnyBroker {
+		t.Fatalf("%+v", second)
+	}
 	late := start.Add(40 * time.Second)
-	if s.nextDeadline() != late || s.step(late) != nil {
+	if s.nextDeadline() != late || s.step(late-1) != nil || s.step(late) != nil {
 		t.Fatal("the deadline is not kept")
 	}
-	if s.answered(&messages.ControlResponse{Ticket: first.Ticket, Response: granted(1, 0)}, late) {
-		t.Error("a late answer is taken in")
+	third := s.step(s.nextDeadline())
+	if third == nil || s.nextDeadline() != hedged.Add(40*time.Second) {
+		t.Fatalf("%+v, then nothing for %v", third, s.nextDeadline().Sub(late))
 	}
-	second := s.step(s.nextDeadline())
-	if second == nil || second.Ticket == first.Ticket {
-		t.Fatalf("%+v", second)
+	if s.answered(&messages.ControlResponse{Ticket: first.Ticket, Response: granted(1, 0)}, late) {
+		t.Error("an answer to what has failed is taken in")
+	}
+	if !s.answered(&messages.ControlResponse{Ticket: second.Ticket, Response: granted(2, 0)}, late) || s.identity.ProducerID != 2 {
+		t.Errorf("%+v", s.identity)
+	}
+	if s.answered(&messages.ControlResponse{Ticket: third.Ticket, Response: granted(3, 0)}, late) || s.identity.ProducerID != 2 || s.nextDeadline() != seams.Never {
+		t.Errorf("the later answer is taken in: %+v", s.identity)
+	}
+}
+
+// TestOneOfTwoFails: the other goes on alone, and the policy's wait is kept before
+// a third is asked.
+func TestOneOfTwoFails(t *testing.T) {
+	s := newSequencer()
+	s.need(start)
+	first := s.step(start)
+	now := start.Add(2 * time.Second)
+	second := s.step(now)
+	s.answered(&messages.ControlResponse{Ticket: second.Ticket, Err: messages.ErrConnectionLost}, now)
+	if at := s.nextDeadline(); at != now.Add(100*time.Millisecond) {
+		t.Errorf("asked again after %v", at.Sub(now))
+	}
+	now = s.nextDeadline()
+	third := s.step(now)
+	s.answered(&messages.ControlResponse{Ticket: first.Ticket, Response: refused(protocol.CoordinatorLoadInProgress)}, now)
+	if at := s.nextDeadline(); third == nil || at != now.Add(2*time.Second) {
+		t.Errorf("%+v, and the next after %v", third, at.Sub(now))
+	}
+	if !s.answered(&messages.ControlResponse{Ticket: third.Ticket, Response: granted(3, 0)}, now) {
+		t.Error("the answer is not taken in")
 	}
 }
 
