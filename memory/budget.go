@@ -326,29 +326,6 @@ func (b *Budget) Release(chunks ...*Chunk) {
 	b.afterCreditLocked(nil)
 }
 
-// Reserve charges n bytes without a buffer; ErrFull when they do not fit.
-func (b *Budget) Reserve(account *Account, n int) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed != nil {
-		return b.closed
-	}
-	if !b.fitsLocked(account, n) {
-		return ErrFull
-	}
-	b.used += n
-	account.add(n)
-	return nil
-}
-
-// Unreserve credits what Reserve charged.
-func (b *Budget) Unreserve(account *Account, n int) {
-	b.mu.Lock()
-	b.used -= n
-	account.add(-n)
-	b.afterCreditLocked(nil)
-}
-
 // serveLocked grants what can be granted, in order of arrival, and notes what
 // holds up each of the others.
 func (b *Budget) serveLocked() {

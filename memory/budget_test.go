@@ -118,19 +118,20 @@ func TestChunksAndCharges(t *testing.T) {
 	}
 }
 
-func TestReserve(t *testing.T) {
+// TestAChargeWithoutABuffer counts like a chunk: it fills its account, and whoever
+// waits is served when it comes back.
+func TestAChargeWithoutABuffer(t *testing.T) {
 	b := NewBudget(4*ChunkBytes, seams.NewParking())
 	a := b.NewAccount("a", 0.5)
-	if err := b.Reserve(a, 2*ChunkBytes); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.Reserve(a, 1); !errors.Is(err, ErrFull) {
+	var ledger Chunk
+	b.Grow(a, &ledger, 2*ChunkBytes)
+	if _, err := b.TryAcquire(a, 1); !errors.Is(err, ErrFull) {
 		t.Error(err)
 	}
 	c := ask(t, b, context.Background(), a, 1)
-	b.Unreserve(a, 2*ChunkBytes)
+	b.Release(&ledger)
 	b.Release(c.wait(t))
-	if b.Used() != 0 {
+	if b.Used() != 0 || a.used != 0 {
 		t.Errorf("%d bytes are left", b.Used())
 	}
 }
@@ -201,9 +202,6 @@ func TestClosedBudget(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := b.Acquire(context.Background(), a, 1); !errors.Is(err, reason) {
-		t.Error(err)
-	}
-	if err := b.Reserve(a, 1); !errors.Is(err, reason) {
 		t.Error(err)
 	}
 	if b.AcquireNow(a, 1) != nil {
@@ -294,9 +292,7 @@ func callAtRandom(t *testing.T, b *Budget, accounts []*Account, random *rand.Ran
 		case 1:
 			c = b.AcquireNow(a, size)
 		case 2:
-			if b.Reserve(a, size) == nil {
-				b.Unreserve(a, size)
-			}
+			c, _ = b.TryAcquireAdmitted(a, size)
 		case 3:
 			untold.Add(1)
 			b.NotifyRoom(a, size, func() { untold.Add(-1) })
