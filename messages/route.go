@@ -24,6 +24,9 @@ type Admission struct {
 	// Chunk is the buffer that the partition asked for; it is nil again when the
 	// partition has taken it.
 	Chunk *memory.Chunk
+	// Taken is set when the record is in the partition and will have an outcome,
+	// whatever becomes of the rest of the call.
+	Taken bool
 	// Urgent ends the linger of the batch the record lands in.
 	Urgent bool
 	// Wait lets the caller wait for room, for MaxBlock at the most unless the
@@ -51,6 +54,8 @@ const (
 	NeedsBatch
 	// AppendClosed: the partition takes no more records.
 	AppendClosed
+	// AppendCrashed: a bug; the record is not in the partition, which mends itself.
+	AppendCrashed
 )
 
 // Appender is a partition's box as the router sees it.

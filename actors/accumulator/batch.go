@@ -195,6 +195,12 @@ func sameCallback(a, b messages.Callback) bool {
 	return *(*unsafe.Pointer)(unsafe.Pointer(&a)) == *(*unsafe.Pointer)(unsafe.Pointer(&b))
 }
 
+// sameContext compares as sameCallback does: == panics for a context of a type
+// that cannot be compared, and users make such.
+func sameContext(a, b context.Context) bool {
+	return *(*[2]unsafe.Pointer)(unsafe.Pointer(&a)) == *(*[2]unsafe.Pointer)(unsafe.Pointer(&b))
+}
+
 // add encodes a record into the tail, which has room for it.
 func (b *batch) add(a *messages.Admission, unixMs int64, now seams.Instant) {
 	r := a.Record
@@ -212,10 +218,6 @@ func (b *batch) add(a *messages.Admission, unixMs int64, now seams.Instant) {
 		b.maxMs = at
 	}
 	encoded := protocol.AppendRecord(b.tail, at-b.baseMs, i, r.Key, r.Value, r.Headers)
-	n := len(encoded)
-	b.tail = encoded[n:n]
-	b.bytes += n
-	b.count = i + 1
 
 	d := b.side
 	if n := len(d.callbacks); n == 0 || !sameCallback(d.callbacks[n-1].callback, a.Callback) {
@@ -226,7 +228,7 @@ func (b *batch) add(a *messages.Admission, unixMs int64, now seams.Instant) {
 		d.stamp(stampRun{i, at, now})
 	}
 	if n := len(d.contexts); a.Context != nil || n > 0 {
-		if n == 0 || d.contexts[n-1].ctx != a.Context {
+		if n == 0 || !sameContext(d.contexts[n-1].ctx, a.Context) {
 			d.contexts = append(d.contexts, contextRun{i, a.Context})
 		}
 	}
@@ -240,6 +242,11 @@ func (b *batch) add(a *messages.Admission, unixMs int64, now seams.Instant) {
 	if a.Urgent {
 		b.urgent = true
 	}
+	// Last: until here the record is not in the batch, whatever happens.
+	n := len(encoded)
+	b.tail = encoded[n:n]
+	b.bytes += n
+	b.count = i + 1
 }
 
 // frame makes the slices of a batch whose records are final. The header of a

@@ -79,53 +79,68 @@ func (b *Box) Assign(l messages.AssignLeader) {
 	}
 }
 
-// Append implements messages.Appender.
+// Append implements messages.Appender. A record that only has to be added to the
+// open batch, as most have, takes a way on which nothing can panic in a batch that
+// is whole: to guard it would cost a twentieth of it.
 func (b *Box) Append(a *messages.Admission) messages.AppendStatus {
 	b.mu.Lock()
 	now, unixMs := b.settings.Stamps.Read()
-	status, review, wakeAt := b.state.appendRecord(a, b, unixMs, now)
-	if !review && wakeAt == seams.Never {
-		b.mu.Unlock()
-		return status
+	if !b.state.fits(a) {
+		return b.appendGuarded(a, unixMs, now)
 	}
-	b.finishAppend(now, review, wakeAt)
-	return status
-}
-
-// finishAppend does what an append asked for and unlocks.
-func (b *Box) finishAppend(now seams.Instant, review bool, wakeAt seams.Instant) {
-	if review {
-		b.state.review(now)
-	}
-	b.unlock(wakeAt)
+	b.state.admit(a, unixMs, now)
+	b.mu.Unlock()
+	return messages.Appended
 }
 
 // AppendAll implements messages.Appender.
-func (b *Box) AppendAll(records []messages.Admission, chunks *[]*memory.Chunk) (int, messages.AppendStatus) {
+func (b *Box) AppendAll(records []messages.Admission, chunks *[]*memory.Chunk) (n int, status messages.AppendStatus) {
 	b.mu.Lock()
+	held := true
+	var had *memory.Chunk
+	settleChunk := func(a *messages.Admission) {
+		if had != nil && a.Chunk == nil {
+			*chunks = (*chunks)[1:]
+		}
+		a.Chunk, had = nil, nil
+	}
+	defer func() {
+		if !held {
+			return
+		}
+		b.survive(&held, recover(), "records could not be taken in")
+		if n == len(records) { // in the review
+			status = messages.Appended
+			return
+		}
+		settleChunk(&records[n])
+		if status = crashStatus(&records[n]); status == messages.Appended {
+			n++
+		}
+	}()
 	review, wakeAt := false, seams.Never
 	now, unixMs := b.settings.Clock.Read()
-	status, n := messages.Appended, 0
 	for n < len(records) {
 		a := &records[n]
 		if a.Chunk == nil && len(*chunks) > 0 && cap((*chunks)[0].Bytes) >= a.Bytes+protocol.BatchHeaderSize {
 			a.Chunk = (*chunks)[0]
 		}
-		had := a.Chunk
+		had = a.Chunk
 		var r bool
 		var at seams.Instant
 		status, r, at = b.state.appendRecord(a, b, unixMs, now)
 		review, wakeAt = review || r, min(wakeAt, at)
-		if had != nil && a.Chunk == nil {
-			*chunks = (*chunks)[1:]
-		}
-		a.Chunk = nil
+		settleChunk(a)
 		if status != messages.Appended {
 			break
 		}
 		n++
 	}
-	b.finishAppend(now, review, wakeAt)
+	if review {
+		b.state.review(now)
+	}
+	held = false
+	b.unlock(wakeAt)
 	return n, status
 }
 
@@ -156,47 +171,45 @@ func (b *Box) Unanswered() int {
 
 // Urge implements messages.Appender.
 func (b *Box) Urge() {
-	b.mu.Lock()
-	if o := b.state.open; o != nil && o.count > 0 && !o.urgent {
-		o.urgent = true
-		b.state.review(b.settings.Clock.Now())
-	}
-	b.unlock(seams.Never)
+	b.guarded("a batch could not be urged", func(s *State) {
+		if o := s.open; o != nil && o.count > 0 && !o.urgent {
+			o.urgent = true
+			s.review(b.settings.Clock.Now())
+		}
+	})
 }
 
-// Flush implements messages.Appender.
+// Flush implements messages.Appender. What is waited for is noted before anything
+// is decided.
 func (b *Box) Flush(w *messages.FlushWaiter) {
-	b.mu.Lock()
-	s := &b.state
-	if o := s.open; o != nil && o.count > 0 {
-		o.urgent = true
-		w.Add(1)
-		o.flushes = append(o.flushes, w)
-	}
-	behind := s.answeringOpen > 0 // something is in the completion lane
-	for _, batches := range [][]*batch{s.pending, s.inFlight} {
-		for _, p := range batches {
-			if p.live() == 0 {
-				behind = true // all answered; its bytes travel on for nobody
-				continue
-			}
+	b.guarded("a flush crashed", func(s *State) {
+		if o := s.open; o != nil && o.count > 0 {
+			o.urgent = true
 			w.Add(1)
-			p.flushes = append(p.flushes, w)
+			o.flushes = append(o.flushes, w)
 		}
-	}
-	if behind {
-		w.Add(1)
-		s.mark(b, w)
-	}
-	s.review(b.settings.Clock.Now())
-	b.unlock(seams.Never)
+		behind := s.answeringOpen > 0 // something is in the completion lane
+		for _, batches := range [][]*batch{s.pending, s.inFlight} {
+			for _, p := range batches {
+				if p.live() == 0 {
+					behind = true // all answered; its bytes travel on for nobody
+					continue
+				}
+				w.Add(1)
+				p.flushes = append(p.flushes, w)
+			}
+		}
+		if behind {
+			w.Add(1)
+			s.mark(b, w)
+		}
+		s.review(b.settings.Clock.Now())
+	})
 }
 
 // FailAll implements messages.Appender.
 func (b *Box) FailAll(cause error) {
-	b.mu.Lock()
-	b.state.failAll(cause)
-	b.unlock(seams.Never)
+	b.guarded("records could not be failed", func(s *State) { s.failAll(cause) })
 }
 
 // keepSequence leaves the last sequence to a successor.
@@ -213,9 +226,8 @@ func (b *Box) keepSequence() {
 
 // Retire implements messages.Appender.
 func (b *Box) Retire(idle time.Duration) bool {
-	b.mu.Lock()
-	retired := b.state.retire(b.settings.Clock.Now(), idle)
-	b.unlock(seams.Never)
+	retired := false
+	b.guarded("a partition could not be retired", func(s *State) { retired = s.retire(b.settings.Clock.Now(), idle) })
 	if retired {
 		b.keepSequence() // before a successor can ask
 	}
@@ -232,10 +244,10 @@ func (b *Box) Reopen() {
 
 // Reannounce implements messages.Appender.
 func (b *Box) Reannounce() {
-	b.mu.Lock()
-	b.state.announced = false
-	b.state.review(b.settings.Clock.Now())
-	b.unlock(seams.Never)
+	b.guarded("a partition could not be announced", func(s *State) {
+		s.announced = false
+		s.review(b.settings.Clock.Now())
+	})
 }
 
 // Class implements messages.Taker.
@@ -269,10 +281,7 @@ func (b *Box) hand(r messages.TakeRequest) (a *attempt, status messages.TakeStat
 		if !held {
 			return
 		}
-		reason := recover()
-		b.letGo(&held)
-		b.settings.Log.Error().Str("topic", b.state.topic).Int32("partition", b.state.partition).
-			Interface("panic", reason).Msg("a batch could not be handed over")
+		b.survive(&held, recover(), "a batch could not be handed over")
 		a, status = nil, messages.TakeDone
 	}()
 	a, status = b.state.take(r)
@@ -328,16 +337,6 @@ func (b *Box) step() {
 	b.unlock(at)
 }
 
-// letGo is deferred by whoever decides under the lock. A bug that panics there
-// must not take the lock with it: the next step needs it, and mends the state.
-func (b *Box) letGo(held *bool) {
-	if *held {
-		b.state.suspect = true
-		b.mu.Unlock()
-		b.Signal()
-	}
-}
-
 // takeLeader tells the state who leads the partition, if that is news.
 func (b *Box) takeLeader(now seams.Instant) {
 	if b.assigned != nil {
@@ -362,14 +361,6 @@ func (b *Box) adopt() {
 	at := b.state.nextDeadline(now)
 	held = false
 	b.unlock(at)
-}
-
-// mend is called under the lock after a crash, the actor's or a caller's.
-func (b *Box) mend(now seams.Instant) {
-	if err := b.state.mend(now); err != nil {
-		b.settings.Log.Error().Err(err).Str("topic", b.state.topic).Int32("partition", b.state.partition).
-			Msg("accumulator crashed with a damaged state; its records fail")
-	}
 }
 
 // unlock releases the lock and then does what the state left to do: effects

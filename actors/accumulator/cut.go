@@ -87,7 +87,7 @@ func (w *sideWalk) copyTo(d *side, kept, index int32) {
 		d.stamp(stampRun{kept, st.unixMs, st.admitted})
 	}
 	if len(old.contexts) > 0 && old.contexts[w.ctx].first <= index {
-		if c := old.contexts[w.ctx].ctx; len(d.contexts) == 0 || d.contexts[len(d.contexts)-1].ctx != c {
+		if c := old.contexts[w.ctx].ctx; len(d.contexts) == 0 || !sameContext(d.contexts[len(d.contexts)-1].ctx, c) {
 			d.contexts = append(d.contexts, contextRun{kept, c})
 		}
 	}

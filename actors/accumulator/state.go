@@ -153,6 +153,21 @@ func (s *State) reopen() {
 	}
 }
 
+// fits reports whether a record only has to be added to the open batch: nothing
+// else follows from it.
+func (s *State) fits(a *messages.Admission) bool {
+	o := s.open
+	return o != nil && o.count > 0 && cap(o.tail) >= a.Bytes && o.bytes+2*a.Bytes <= s.limit.bytes && o.acks == a.Acks && o.codec == a.Codec &&
+		!a.Urgent && s.closed == nil && (a.Context == nil || len(o.side.contexts) > 0)
+}
+
+// admit adds a record to the open batch, which has room for it.
+func (s *State) admit(a *messages.Admission, unixMs int64, now seams.Instant) {
+	s.open.add(a, unixMs, now)
+	s.unanswered++
+	a.Taken = true
+}
+
 // appendRecord takes one record into the open batch, or says what is missing.
 // It reports whether the partition must be reviewed, and with a new batch the
 // instant of its linger's end.
@@ -201,8 +216,7 @@ func (s *State) appendRecord(a *messages.Admission, box *Box, unixMs int64, now 
 			s.chargeLedger(o)
 		}
 	}
-	o.add(a, unixMs, now)
-	s.unanswered++
+	s.admit(a, unixMs, now)
 	if a.Context != nil && len(o.side.contexts) == 1 && o.side.contexts[0].first == o.count-1 {
 		wakeAt = min(wakeAt, now.Add(contextSweep))
 	}

@@ -27,6 +27,7 @@ type fakeBox struct {
 	room     int
 	held     []*memory.Chunk
 	closed   bool
+	crashing bool   // over every record
 	onClosed func() // called when a record comes to the closed partition
 	got      []string
 	tags     []uint64
@@ -58,6 +59,9 @@ func (b *fakeBox) Append(a *messages.Admission) messages.AppendStatus {
 func (b *fakeBox) take(a *messages.Admission) messages.AppendStatus {
 	if b.closed {
 		return messages.AppendClosed
+	}
+	if b.crashing {
+		return messages.AppendCrashed
 	}
 	if b.hungry && b.room < a.Bytes {
 		if a.Chunk == nil || cap(a.Chunk.Bytes) < a.Bytes {

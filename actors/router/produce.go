@@ -295,6 +295,8 @@ func (t *Topic) post(ctx context.Context, rt *routes, partition int32, shard *st
 			}
 			closed = true
 			continue
+		case messages.AppendCrashed:
+			return false, errAppendCrashed
 		case messages.NeedsBatch:
 			if shard != nil && a.Chunk == nil {
 				if next := t.move(rt, shard, partition); next != partition {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/troupe-kafka/troupe/memory"
 	"github.com/troupe-kafka/troupe/messages"
 	"github.com/troupe-kafka/troupe/partitioners"
 )
@@ -161,6 +162,35 @@ func TestClosedPartition(t *testing.T) {
 	w.must(record("t", "v"), &o)
 	if got := w.boxes["t/0.2"].values(); got != "v" {
 		t.Errorf("the successor got %q", got)
+	}
+}
+
+// TestPartitionThatCrashes: the caller gets an error and no panic, the record has
+// no outcome besides, and the memory comes back.
+func TestPartitionThatCrashes(t *testing.T) {
+	w := newWorld(t)
+	w.found(topicOf("t", 0))
+	w.topic("t")
+	w.found(topicOf("t", 0))
+	box := w.boxes["t/0"]
+	box.crashing = true
+	var o outcomes
+	if err := w.produce(record("t", "v"), &o); !errors.Is(err, messages.ErrInternal) {
+		t.Errorf("%v", err)
+	}
+	list := []messages.Admission{{Record: &messages.Record{Value: []byte("a")}, Bytes: 100}, {Record: &messages.Record{Value: []byte("b")}, Bytes: 100}}
+	asked := 0
+	rest, err := appendTogether(box, list, true, w.Budget, func(bytes int, _ bool) (*memory.Chunk, error) {
+		asked++
+		return w.Budget.TryAcquire(box.Account(), bytes)
+	})
+	if len(rest) != 2 || !errors.Is(err, messages.ErrInternal) || asked > 0 {
+		t.Errorf("%d records are left, %v; chunks were asked for %d times", len(rest), err, asked)
+	}
+	box.crashing = false
+	w.must(record("t", "w"), &o)
+	if got := box.values(); got != "w" {
+		t.Errorf("the partition has %q", got)
 	}
 }
 

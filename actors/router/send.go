@@ -3,6 +3,7 @@ package router
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/troupe-kafka/troupe/memory"
@@ -20,6 +21,9 @@ const sendRounds = 3
 // errMoved says that the partition was retired or its topic created again while
 // the call was under way: it is looked for anew.
 var errMoved = errors.New("the partition has another accumulator")
+
+// errAppendCrashed: the record is not in the partition, which goes on.
+var errAppendCrashed = fmt.Errorf("%w: the partition crashed over the record", messages.ErrInternal)
 
 // sending is one call of SendAll.
 type sending struct {
@@ -182,7 +186,9 @@ func appendTogether(box messages.Appender, list []messages.Admission, urgent boo
 			return nil, nil
 		}
 		err := errMoved
-		if status != messages.AppendClosed {
+		if status == messages.AppendCrashed {
+			err = errAppendCrashed
+		} else if status != messages.AppendClosed {
 			first, ahead := chunksFor(rest)
 			var chunk *memory.Chunk
 			if chunk, err = acquire(max(box.NeedBytes(rest[0].Bytes), first), true); err == nil {

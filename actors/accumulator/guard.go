@@ -1,0 +1,76 @@
+package accumulator
+
+import (
+	"github.com/troupe-kafka/troupe/messages"
+	"github.com/troupe-kafka/troupe/seams"
+)
+
+// A crash under the lock must not take the lock with it: the partition would stand
+// still for ever, and whoever touches it. What follows depends on whose turn it is.
+// The accumulator's own fails the actor. Everybody else's is survived, since it is
+// no bug of theirs, and the accumulator's next turn mends the state.
+
+// letGo is deferred by whoever decides under the lock. A bug that panics there
+// must not take the lock with it: the next step needs it, and mends the state.
+func (b *Box) letGo(held *bool) {
+	if *held {
+		b.state.suspect = true
+		b.mu.Unlock()
+		b.Signal()
+	}
+}
+
+// survive is letGo for everybody else: callers, the broker, the router.
+func (b *Box) survive(held *bool, reason any, what string) {
+	b.letGo(held)
+	b.settings.Log.Error().Str("topic", b.state.topic).Int32("partition", b.state.partition).Interface("panic", reason).Msg(what)
+}
+
+// guarded decides under the lock and does what follows. A crash is survived.
+func (b *Box) guarded(what string, decide func(*State)) {
+	b.mu.Lock()
+	held := true
+	defer func() {
+		if held {
+			b.survive(&held, recover(), what)
+		}
+	}()
+	decide(&b.state)
+	held = false
+	b.unlock(seams.Never)
+}
+
+// appendGuarded appends and unlocks. After a crash the record is in the partition
+// or it is not, and the caller is told which.
+func (b *Box) appendGuarded(a *messages.Admission, unixMs int64, now seams.Instant) (status messages.AppendStatus) {
+	held := true
+	defer func() {
+		if held {
+			b.survive(&held, recover(), "a record could not be taken in")
+			status = crashStatus(a)
+		}
+	}()
+	status, review, wakeAt := b.state.appendRecord(a, b, unixMs, now)
+	if review {
+		b.state.review(now)
+	}
+	held = false
+	b.unlock(wakeAt)
+	return status
+}
+
+// crashStatus is what a caller is told of its record after a crash.
+func crashStatus(a *messages.Admission) messages.AppendStatus {
+	if a.Taken {
+		return messages.Appended // its outcome comes with its batch's
+	}
+	return messages.AppendCrashed
+}
+
+// mend is called under the lock after a crash, the actor's or a caller's.
+func (b *Box) mend(now seams.Instant) {
+	if err := b.state.mend(now); err != nil {
+		b.settings.Log.Error().Err(err).Str("topic", b.state.topic).Int32("partition", b.state.partition).
+			Msg("accumulator crashed with a damaged state; its records fail")
+	}
+}
