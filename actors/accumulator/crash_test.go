@@ -172,3 +172,41 @@ func TestTakeThatCrashes(t *testing.T) {
 		t.Errorf("%d bytes of the budget are not given back", used)
 	}
 }
+
+// TestCrashInTheTurnThatTakesTheLeader: who leads is said once and is no message, so
+// whatever becomes of the turn that should take it in, the next incarnation does.
+func TestCrashInTheTurnThatTakesTheLeader(t *testing.T) {
+	l := messages.AssignLeader{ID: 1, LeaderEpoch: 1, Broker: someBroker}
+	for name, turn := range map[string]func(*rig){
+		"instead of it": func(*rig) {},
+		"before": func(r *rig) {
+			r.s.pending = []*batch{nil}
+			r.box.step()
+		},
+		"in the middle": func(r *rig) {
+			r.s.inFlight = []*batch{nil}
+			r.box.step()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, testConfig())
+			r.enact()
+			r.box.RegisterHandlers(nil, idleDispatcher{})
+			r.box.Assign(l)
+			func() {
+				defer func() {
+					if crashed := recover() != nil; crashed != (name != "instead of it") {
+						t.Fatalf("crashed: %v", crashed)
+					}
+				}()
+				turn(r)
+			}()
+			r.s.pending, r.s.inFlight = nil, nil
+			r.box.adopt()
+			if r.s.leader != l || r.box.assigned != nil {
+				t.Errorf("the leader is %+v, %+v is not taken in", r.s.leader, r.box.assigned)
+			}
+			r.check()
+		})
+	}
+}
