@@ -16,6 +16,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/troupe-kafka/troupe/codecs"
+	"github.com/troupe-kafka/troupe/internal/actortest"
 	"github.com/troupe-kafka/troupe/memory"
 	"github.com/troupe-kafka/troupe/messages"
 	"github.com/troupe-kafka/troupe/protocol"
@@ -25,18 +26,7 @@ import (
 )
 
 // TestMain wants every goroutine that a test started to have ended.
-func TestMain(m *testing.M) { goleak.VerifyTestMain(patient{m}) }
-
-// patient gives protoactor's dead letters the second after which the goroutine
-// of their throttle ends; each Find waits for about as long.
-type patient struct{ *testing.M }
-
-func (p patient) Run() int {
-	code := p.M.Run()
-	for tries := 0; tries < 4 && goleak.Find() != nil; tries++ {
-	}
-	return code
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(actortest.Patient{M: m}) }
 
 type noSequences struct{}
 

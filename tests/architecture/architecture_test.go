@@ -41,7 +41,12 @@ var arrows = map[string][]string{
 	"codecs":             {},
 	"protocol":           {},
 	"seams":              {},
+	"internal/actortest": {"messages", "seams"},
 }
+
+// forTests are packages of what several tests share. No arrow leads to them, so that
+// nothing but tests can import them; what they import has arrows like everything.
+var forTests = []string{"internal/actortest"}
 
 // onTop are the folders that may import anything and that nothing below imports.
 var onTop = []string{"examples", "cmd", "tests"}
@@ -108,6 +113,10 @@ type file struct {
 
 func (f *file) folder() string { return path.Dir(f.name) }
 func (f *file) isTest() bool   { return strings.HasSuffix(f.name, "_test.go") }
+
+// servesTests reports whether a file is in no program of a user's.
+func (f *file) servesTests() bool { return f.isTest() || slices.Contains(forTests, f.folder()) }
+
 func (f *file) isOnTop() bool {
 	first, _, _ := strings.Cut(f.name, "/")
 	return slices.Contains(onTop, first)
@@ -224,7 +233,7 @@ func importsPointDown(f *file) (problems []string) {
 }
 
 func dependenciesStayPut(f *file) (problems []string) {
-	if f.isOnTop() || f.isTest() {
+	if f.isOnTop() || f.servesTests() {
 		return nil
 	}
 	for _, p := range f.imports() {
@@ -243,7 +252,7 @@ func dependenciesStayPut(f *file) (problems []string) {
 }
 
 func onlySeamsTouchTheWorld(f *file) (problems []string) {
-	if f.isOnTop() || f.isTest() || f.folder() == "seams" {
+	if f.isOnTop() || f.servesTests() || f.folder() == "seams" {
 		return nil
 	}
 	imports := f.imports()
@@ -279,7 +288,7 @@ func onlySeamsTouchTheWorld(f *file) (problems []string) {
 // caller is a coroutine, and one that stands at a channel stops everything. The
 // simulation is what stands behind the seams there: its contexts have channels.
 func onlySeamsWait(f *file) (problems []string) {
-	if f.isOnTop() || f.isTest() || f.folder() == "seams" || f.folder() == "simulation" {
+	if f.isOnTop() || f.servesTests() || f.folder() == "seams" || f.folder() == "simulation" {
 		return nil
 	}
 	imports := f.imports()
@@ -406,6 +415,8 @@ func TestTheRulesSee(t *testing.T) {
 		{importsPointDown, "codecs/x_test.go", `package codecs; import _ "` + module + `/tests/embedded"`},
 		{importsPointDown, "supervisor/x.go", `package supervisor; import _ "` + module + `/simulation"`},
 		{importsPointDown, "simulation/x.go", `package simulation; import _ "` + module + `/supervisor"`},
+		{importsPointDown, "actors/broker/x.go", `package broker; import _ "` + module + `/internal/actortest"`},
+		{importsPointDown, "internal/actortest/x.go", `package actortest; import _ "` + module + `/actors/broker"`},
 		{onlySeamsTouchTheWorld, "simulation/x.go", `package simulation; import "time"; var x = time.Now`},
 		{onlySeamsTouchTheWorld, "simulation/x.go", `package simulation; import "math/rand/v2"; var x = rand.IntN(3)`},
 		{importsPointDown, "new/x.go", `package new`},
