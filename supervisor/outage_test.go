@@ -2,7 +2,6 @@ package supervisor
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -16,61 +15,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/troupe-kafka/troupe/actors/broker"
+	"github.com/troupe-kafka/troupe/internal/actortest"
 	"github.com/troupe-kafka/troupe/messages"
 	"github.com/troupe-kafka/troupe/seams"
 )
-
-// steppedClock is advanced by the test; whatever is due fires on the way.
-type steppedClock struct {
-	mu     sync.Mutex
-	now    seams.Instant
-	timers []*steppedTimer
-}
-
-type steppedTimer struct {
-	clock *steppedClock
-	fire  func()
-	at    seams.Instant
-}
-
-func (c *steppedClock) Now() seams.Instant {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-func (c *steppedClock) Read() (seams.Instant, int64) { return c.Now(), int64(c.Now()) / 1e6 }
-func (c *steppedClock) WithTimeout(parent context.Context, d time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(parent, d)
-}
-func (c *steppedClock) NewTimer(fire func()) seams.Timer {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	t := &steppedTimer{c, fire, seams.Never}
-	c.timers = append(c.timers, t)
-	return t
-}
-func (t *steppedTimer) Reset(at seams.Instant) {
-	t.clock.mu.Lock()
-	t.at = at
-	t.clock.mu.Unlock()
-}
-func (t *steppedTimer) Stop() { t.Reset(seams.Never) }
-
-func (c *steppedClock) advance(d time.Duration) {
-	c.mu.Lock()
-	c.now = c.now.Add(d)
-	var due []func()
-	for _, t := range c.timers {
-		if t.at <= c.now {
-			t.at = seams.Never
-			due = append(due, t.fire)
-		}
-	}
-	c.mu.Unlock()
-	for _, fire := range due {
-		fire()
-	}
-}
 
 var errNobodyThere = errors.New("nobody there")
 
@@ -173,13 +121,13 @@ func (l *logbook) lines(t *testing.T) (lines []map[string]any) {
 // TestOneOutageLogsOneLine: three brokers that records wait for and three seeds
 // that metadata was asked of are away for a while.
 func TestOneOutageLogsOneLine(t *testing.T) {
-	clock, log := &steppedClock{now: seams.Instant(time.Hour)}, &logbook{}
+	clock, log := actortest.NewClock(), &logbook{}
 	transport := &street{away: true, dials: make(map[string]int)}
 	queue := seams.NewRunQueue()
 	system := actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return slog.New(slog.DiscardHandler) }))
 	settings := &messages.Settings{
 		Name: "test", Software: "troupe", RequestMaxBytes: 10_000, MaxInFlight: 2, RequestTimeout: 30 * time.Second, SlowRequest: 2 * time.Second, RequestTimeoutSlack: 10 * time.Second,
-		ConnectionIdle: 9 * time.Minute, Clock: clock, Transport: transport, Dispatcher: queue, Log: zerolog.New(log).Level(zerolog.WarnLevel),
+		ConnectionTimeout: 10 * time.Second, MetadataHedge: 2 * time.Second, ConnectionIdle: 9 * time.Minute, Clock: clock, Transport: transport, Dispatcher: queue, Log: zerolog.New(log).Level(zerolog.WarnLevel),
 		Randomness: seams.SeededRandomness(1), Retry: messages.DefaultRetryPolicy(),
 	}
 	settings.Gate = settings.NewGate()
@@ -218,7 +166,7 @@ func TestOneOutageLogsOneLine(t *testing.T) {
 			for _, pid := range brokers[3:] {
 				system.Root.Send(pid, &messages.ControlRequest{Request: kmsg.NewPtrMetadataRequest(), ReplyTo: root})
 			}
-			clock.advance(10 * time.Millisecond)
+			clock.Advance(10 * time.Millisecond)
 			return transport.fewest() > round
 		})
 	}
@@ -227,7 +175,7 @@ func TestOneOutageLogsOneLine(t *testing.T) {
 	}
 	transport.set(false)
 	until("the line with the count", func() bool {
-		clock.advance(10 * time.Millisecond)
+		clock.Advance(10 * time.Millisecond)
 		return len(log.lines(t)) > 1
 	})
 	last := log.lines(t)[1]

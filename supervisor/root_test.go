@@ -8,6 +8,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 	"github.com/rs/zerolog"
 
+	"github.com/troupe-kafka/troupe/internal/actortest"
 	"github.com/troupe-kafka/troupe/messages"
 	"github.com/troupe-kafka/troupe/partitioners"
 	"github.com/troupe-kafka/troupe/seams"
@@ -18,12 +19,12 @@ import (
 func TestDeadBrokerThatLeadsIsKept(t *testing.T) {
 	queue := seams.NewRunQueue()
 	system := actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return slog.New(slog.DiscardHandler) }))
-	clock := &steppedClock{now: seams.Instant(time.Hour)}
+	clock := actortest.NewClock()
 	troupe, err := Start(system.Root, Config{
 		Partitioner: partitioners.Default(nil),
 		Settings: &messages.Settings{
 			Name: "test", Seeds: []string{"seed"}, BufferBytes: 1 << 20, RequestMaxBytes: 10_000, MaxInFlight: 2, RequestTimeout: 30 * time.Second,
-			ConnectionIdle: 9 * time.Minute, MetadataMaxAge: time.Hour, MetadataIdle: time.Hour, LeaderPercent: 75, ParkedPercent: 10, ParkedTopicPercent: 25,
+			ConnectionTimeout: 10 * time.Second, MetadataHedge: 2 * time.Second, ConnectionIdle: 9 * time.Minute, MetadataMaxAge: time.Hour, MetadataIdle: time.Hour, LeaderPercent: 75, ParkedPercent: 10, ParkedTopicPercent: 25,
 			Clock: clock, Transport: &street{away: true, dials: make(map[string]int)}, Dispatcher: queue, Executor: seams.NewExecutor(), Parking: seams.NewParking(),
 			Log: zerolog.Nop(), Randomness: seams.SeededRandomness(1), Retry: messages.DefaultRetryPolicy(),
 		},

@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/troupe-kafka/troupe/actors/router"
+	"github.com/troupe-kafka/troupe/internal/actortest"
 	"github.com/troupe-kafka/troupe/messages"
 	"github.com/troupe-kafka/troupe/partitioners"
 	"github.com/troupe-kafka/troupe/seams"
@@ -42,7 +43,7 @@ func (n *neighbours) start(parent actor.SpawnerContext, name string, stopped fun
 			Name: name, Seeds: []string{"seed"}, BufferBytes: 1 << 20, RequestMaxBytes: 10_000, MaxInFlight: 2, RequestTimeout: 30 * time.Second,
 			ConnectionTimeout: 10 * time.Second, ConnectionIdle: 9 * time.Minute, MetadataMaxAge: time.Hour, MetadataIdle: time.Hour, MetadataHedge: time.Hour,
 			LeaderPercent: 75, ParkedPercent: 10, ParkedTopicPercent: 25,
-			Clock: &steppedClock{now: seams.Instant(time.Hour)}, Transport: &street{away: true, dials: make(map[string]int)}, Dispatcher: n.queue,
+			Clock: actortest.NewClock(), Transport: &street{away: true, dials: make(map[string]int)}, Dispatcher: n.queue,
 			Executor: seams.NewExecutor(), Parking: seams.NewParking(), Log: zerolog.Nop(), Randomness: seams.SeededRandomness(1), Retry: messages.DefaultRetryPolicy(),
 		},
 	})

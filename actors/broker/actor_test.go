@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/troupe-kafka/troupe/internal/actortest"
 	"github.com/troupe-kafka/troupe/messages"
 	"github.com/troupe-kafka/troupe/protocol"
 	"github.com/troupe-kafka/troupe/seams"
@@ -75,7 +76,7 @@ func (c *fakeConnection) Close(reason error) {
 // theatre is a broker actor with everything around it played by the test.
 type theatre struct {
 	t         *testing.T
-	clock     *manualClock
+	clock     *actortest.Clock
 	transport *fakeTransport
 	system    *actor.ActorSystem
 	broker    *actor.PID
@@ -98,9 +99,10 @@ func stop(parent actor.Supervisor, child *actor.PID)    { parent.StopChildren(ch
 
 func newTheatre(t *testing.T, decide strategy, changes ...func(*Config)) *theatre {
 	th := &theatre{
-		t: t, clock: newManualClock(), transport: &fakeTransport{dials: make(chan *fakeConnection, 100)}, root: make(chan any, 1000),
+		t: t, clock: actortest.NewClock(), transport: &fakeTransport{dials: make(chan *fakeConnection, 100)}, root: make(chan any, 1000),
 		system: actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return slog.New(slog.DiscardHandler) })),
 	}
+	th.clock.LateFires = true
 	queue := seams.NewRunQueue()
 	settings := &messages.Settings{
 		Name: "test", ClientID: "c", Software: "troupe", SoftwareVer: "1", RequestMaxBytes: 10_000, MaxInFlight: 2,
@@ -282,27 +284,27 @@ func TestSilentSetup(t *testing.T) {
 	th := newTheatre(t, restart)
 	th.ready(newTaker("a", 0, newBatch(100)))
 	c := receive(t, "a dial", th.transport.dials)
-	th.clock.advance(10 * time.Second)
+	th.clock.Advance(10 * time.Second)
 	if reason := receive(t, "the end of the connection", c.closed); !errors.Is(reason, messages.ErrRequestTimeout) || !strings.Contains(reason.Error(), "no connection within 10s") {
 		t.Errorf("reason %v", reason)
 	}
 	c = receive(t, "a dial", th.transport.dials)
-	th.clock.advance(4 * time.Second)
+	th.clock.Advance(4 * time.Second)
 	c.events.Opened()
 	th.expectVersionsRequest(c, 3)
-	th.clock.advance(6*time.Second - 1)
+	th.clock.Advance(6*time.Second - 1)
 	select {
 	case reason := <-c.closed:
 		t.Errorf("closed too early: %v", reason)
 	case <-time.After(20 * time.Millisecond):
 	}
-	th.clock.advance(1)
+	th.clock.Advance(1)
 	if reason := receive(t, "the end of the connection", c.closed); !errors.Is(reason, messages.ErrRequestTimeout) || !strings.Contains(reason.Error(), "no answer to ApiVersions within 10s") {
 		t.Errorf("reason %v", reason)
 	}
 	c = th.connect()
 	receive(t, "the request", c.frames)
-	th.clock.advance(31 * time.Second) // the handshake's time is no longer counted
+	th.clock.Advance(31 * time.Second) // the handshake's time is no longer counted
 	select {
 	case reason := <-c.closed:
 		t.Errorf("closed in spite of the handshake: %v", reason)
@@ -317,7 +319,7 @@ func TestSilentHandshakeOfAShortRequest(t *testing.T) {
 	c := receive(t, "a dial", th.transport.dials)
 	c.events.Opened()
 	th.expectVersionsRequest(c, 3)
-	th.clock.advance(2 * time.Second)
+	th.clock.Advance(2 * time.Second)
 	if reason := receive(t, "the end of the connection", c.closed); !errors.Is(reason, messages.ErrRequestTimeout) {
 		t.Errorf("reason %v", reason)
 	}
@@ -370,7 +372,7 @@ func TestIdleConnectionCloses(t *testing.T) {
 	c.events.Received(responseFrame(correlation, produceAnswer(k, 0)))
 	th.outcome(b)
 	for range 20 { // timers are armed for the first deadline and look again
-		th.clock.advance(time.Minute)
+		th.clock.Advance(time.Minute)
 		time.Sleep(2 * time.Millisecond)
 	}
 	_ = receive(t, "the end of the connection", c.closed)
@@ -450,7 +452,7 @@ func (th *theatre) controlAnswer() *messages.ControlResponse {
 func (th *theatre) controlTimesOut() (m *messages.ControlResponse) {
 	th.t.Helper()
 	th.eventually("the end of the control request", func() bool {
-		th.clock.advance(31 * time.Second)
+		th.clock.Advance(31 * time.Second)
 		for len(th.root) > 0 {
 			if got, ok := (<-th.root).(*messages.ControlResponse); ok {
 				m = got
@@ -509,7 +511,7 @@ func TestRetriesUsedUp(t *testing.T) {
 		if len(th.transport.dials) > 0 {
 			t.Fatal("dialled again at once")
 		}
-		th.clock.advance(time.Second)
+		th.clock.Advance(time.Second)
 	}
 	c := th.connect()
 	correlation, k := readRequest(t, receive(t, "a request", c.frames))
@@ -580,7 +582,7 @@ func FuzzHandshake(f *testing.F) {
 			asked = 3
 		}
 		c := &fakeConnection{events: noEvents{}, frames: make(chan []byte, 1), closed: make(chan error, 1)}
-		k := &connection{settings: &messages.Settings{Clock: newManualClock()}, link: &link{connection: c}, asked: asked}
+		k := &connection{settings: &messages.Settings{Clock: actortest.NewClock()}, link: &link{connection: c}, asked: asked}
 		k.handshake(sender{}, frame)
 		if outcomes := len(c.frames) + len(c.closed); outcomes > 1 || (outcomes == 0) != k.up {
 			t.Errorf("up %v, %d questions, %d ends", k.up, len(c.frames), len(c.closed))

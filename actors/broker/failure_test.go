@@ -62,8 +62,8 @@ func TestRequestTimeout(t *testing.T) {
 		th.ready(newTaker("a", 0, b))
 		c := th.connect()
 		receive(t, "a request", c.frames)
-		th.clock.advance(allowed - time.Second)
-		th.clock.advance(time.Second)
+		th.clock.Advance(allowed - time.Second)
+		th.clock.Advance(time.Second)
 		reason := receive(t, "the end of the connection", c.closed)
 		if !errors.Is(reason, messages.ErrRequestTimeout) || !strings.Contains(reason.Error(), "broker 4 within "+allowed.String()) {
 			t.Errorf("reason %v, expected %v", reason, allowed)
@@ -80,7 +80,7 @@ func TestControlRequestTimeout(t *testing.T) {
 	th.tell(&messages.ControlRequest{Request: kmsg.NewPtrMetadataRequest(), ReplyTo: th.rootPID})
 	c := th.connect()
 	receive(t, "a request", c.frames)
-	th.clock.advance(30 * time.Second)
+	th.clock.Advance(30 * time.Second)
 	if reason := receive(t, "the end of the connection", c.closed); !errors.Is(reason, messages.ErrRequestTimeout) || !strings.Contains(reason.Error(), "within 30s") {
 		t.Errorf("reason %v", reason)
 	}

@@ -1,88 +1,20 @@
 package broker
 
 import (
-	"context"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/troupe-kafka/troupe/internal/actortest"
 	"github.com/troupe-kafka/troupe/messages"
 	"github.com/troupe-kafka/troupe/protocol"
-	"github.com/troupe-kafka/troupe/seams"
 
 	"go.uber.org/goleak"
 )
 
 // TestMain wants every goroutine that a test started to have ended.
 func TestMain(m *testing.M) { goleak.VerifyTestMain(actortest.Patient{M: m}) }
-
-// manualClock stands still until somebody advances it.
-type manualClock struct {
-	mu     sync.Mutex
-	now    seams.Instant
-	timers []*manualTimer
-}
-
-type manualTimer struct {
-	clock *manualClock
-	fire  func()
-	at    seams.Instant
-}
-
-func newManualClock() *manualClock { return &manualClock{now: seams.Instant(time.Hour)} }
-
-func (c *manualClock) Now() seams.Instant {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *manualClock) Read() (seams.Instant, int64) { return c.Now(), int64(c.Now()) / 1e6 }
-
-func (c *manualClock) NewTimer(fire func()) seams.Timer {
-	t := &manualTimer{clock: c, fire: fire, at: seams.Never}
-	c.mu.Lock()
-	c.timers = append(c.timers, t)
-	c.mu.Unlock()
-	return t
-}
-
-func (c *manualClock) WithTimeout(parent context.Context, d time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(parent, d)
-}
-
-func (c *manualClock) advance(d time.Duration) {
-	c.mu.Lock()
-	c.now = c.now.Add(d)
-	var due []func()
-	for _, t := range c.timers {
-		if t.at <= c.now {
-			t.at = seams.Never
-			due = append(due, t.fire)
-		}
-	}
-	c.mu.Unlock()
-	for _, fire := range due {
-		fire()
-	}
-}
-
-func (t *manualTimer) Reset(at seams.Instant) {
-	t.clock.mu.Lock()
-	due := at <= t.clock.now
-	if t.at = at; due {
-		t.at = seams.Never
-	}
-	t.clock.mu.Unlock()
-	if due {
-		go t.fire()
-	}
-}
-
-func (t *manualTimer) Stop() { t.Reset(seams.Never) }
 
 // fakeBatch notes what becomes of it.
 type fakeBatch struct {

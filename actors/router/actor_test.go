@@ -342,7 +342,7 @@ func TestIdleTopicsRetire(t *testing.T) {
 	var o outcomes
 	w.must(at("parked", 5, "v"), &o)
 	w.root.clear()
-	w.clock.advance(2 * time.Minute)
+	w.clock.Advance(2 * time.Minute)
 	forgotten := got[*messages.ForgetTopic](w.root)
 	if len(forgotten) != 1 || forgotten[0].Name != "idle" {
 		t.Fatalf("forgotten: %v", forgotten)
@@ -359,7 +359,7 @@ func TestIdleTopicsRetire(t *testing.T) {
 		t.Errorf("the new accumulator got %q", got)
 	}
 	// And again after the next idle time.
-	w.clock.advance(2 * time.Minute)
+	w.clock.Advance(2 * time.Minute)
 	if !w.boxes["idle/0.2"].poisoned() {
 		t.Error("a topic that came back does not retire")
 	}
@@ -372,11 +372,12 @@ func TestRestartKeepsTheTable(t *testing.T) {
 	w.found(topicOf("t", 0))
 	var o outcomes
 	w.must(at("t", 3, "parked"), &o)
-	timers := len(w.clock.timers)
+	timers, _ := w.clock.Timers()
 	system.Root.Send(w.keeper, &messages.RoutesChanged{}) // without a view: a bug
 	w.found(topicOf("t", 0, 1, 2, 3))
-	if got := w.boxes["t/3"].values(); got != "parked" || len(w.boxes) != 4 || len(w.clock.timers) != timers {
-		t.Errorf("the partition got %q, %d accumulators, %d timers of %d", got, len(w.boxes), len(w.clock.timers), timers)
+	made, _ := w.clock.Timers()
+	if got := w.boxes["t/3"].values(); got != "parked" || len(w.boxes) != 4 || made != timers {
+		t.Errorf("the partition got %q, %d accumulators, %d timers of %d", got, len(w.boxes), made, timers)
 	}
 }
 
@@ -401,8 +402,8 @@ func TestPressureMakesBatchesReady(t *testing.T) {
 	if n := box.urged.Load(); n != 1 {
 		t.Errorf("urged %d times by two waiters", n)
 	}
-	w.clock.advance(parkedSweep)
-	w.clock.advance(parkedSweep)
+	w.clock.Advance(parkedSweep)
+	w.clock.Advance(parkedSweep)
 	if n := box.urged.Load(); n != 3 {
 		t.Errorf("urged %d times after two sweeps", n)
 	}
@@ -413,8 +414,8 @@ func TestPressureMakesBatchesReady(t *testing.T) {
 		}
 	}
 	urged := box.urged.Load()
-	w.clock.advance(parkedSweep)
-	w.clock.advance(parkedSweep)
+	w.clock.Advance(parkedSweep)
+	w.clock.Advance(parkedSweep)
 	if box.urged.Load() != urged {
 		t.Error("urged though nobody waits any more")
 	}
@@ -436,7 +437,7 @@ func TestPaceIsGivenUp(t *testing.T) {
 	eventually(t, "the caller to wait", w.Budget.Paced)
 	eventually(t, "the batch to be made ready", func() bool { return w.boxes["t/0"].urged.Load() == 1 })
 	for range 3 {
-		w.clock.advance(relaxEvery)
+		w.clock.Advance(relaxEvery)
 	}
 	if err := result(t, ended); err != nil {
 		t.Error(err)
@@ -460,9 +461,7 @@ func TestStopEndsEverything(t *testing.T) {
 	if err := w.produce(record("t", "v"), &o); !errors.Is(err, messages.ErrClosed) {
 		t.Error(err)
 	}
-	for _, timer := range w.clock.timers {
-		if timer.at < 1<<62 {
-			t.Error("a timer is left")
-		}
+	if _, set := w.clock.Timers(); set > 0 {
+		t.Errorf("%d timers are left", set)
 	}
 }

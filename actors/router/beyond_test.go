@@ -31,7 +31,7 @@ func TestPartitionBeyondIsFoundInTheDrain(t *testing.T) {
 		t.Fatalf("%d refreshes, %d outcomes", n, len(beyond.all()))
 	}
 	for range 3 {
-		w.clock.advance(parkedSweep)
+		w.clock.Advance(parkedSweep)
 	}
 	if n := len(got[*messages.RefreshMetadata](w.root)); n != 1 {
 		t.Errorf("%d refreshes before the first has an answer", n)
@@ -69,7 +69,7 @@ func TestPartitionBeyondTheKnownOnes(t *testing.T) {
 			if got := w.boxes["t/1"].values(); got != "known" {
 				t.Errorf("the known partition got %q", got)
 			}
-			w.clock.advance(parkedSweep) // no answer yet
+			w.clock.Advance(parkedSweep) // no answer yet
 			if len(o.all()) != 0 {
 				t.Fatalf("answered before the refresh: %+v", o.all())
 			}

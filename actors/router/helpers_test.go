@@ -38,63 +38,6 @@ func (inline) Run(fn func())      { fn() }
 func (inline) Schedule(fn func()) { fn() }
 func (inline) Throughput() int    { return 1 }
 
-// manualClock stands still until somebody advances it.
-type manualClock struct {
-	mu     sync.Mutex
-	now    seams.Instant
-	timers []*manualTimer
-}
-
-type manualTimer struct {
-	clock *manualClock
-	fire  func()
-	at    seams.Instant
-}
-
-func (c *manualClock) Now() seams.Instant {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *manualClock) Read() (seams.Instant, int64) { return c.Now(), int64(c.Now()) / 1e6 }
-
-func (c *manualClock) NewTimer(fire func()) seams.Timer {
-	t := &manualTimer{c, fire, seams.Never}
-	c.mu.Lock()
-	c.timers = append(c.timers, t)
-	c.mu.Unlock()
-	return t
-}
-
-func (c *manualClock) WithTimeout(parent context.Context, d time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(parent, d)
-}
-
-func (c *manualClock) advance(d time.Duration) {
-	c.mu.Lock()
-	c.now = c.now.Add(d)
-	var due []func()
-	for _, t := range c.timers {
-		if t.at <= c.now {
-			t.at = seams.Never
-			due = append(due, t.fire)
-		}
-	}
-	c.mu.Unlock()
-	for _, fire := range due {
-		fire()
-	}
-}
-
-func (t *manualTimer) Reset(at seams.Instant) {
-	t.clock.mu.Lock()
-	t.at = at
-	t.clock.mu.Unlock()
-}
-
-func (t *manualTimer) Stop() { t.Reset(seams.Never) }
-
 // inbox is a process that keeps what it is sent.
 type inbox struct {
 	mu   sync.Mutex
@@ -147,7 +90,7 @@ func newInbox(name string) (*inbox, *actor.PID) {
 type world struct {
 	*testing.T
 	*Router
-	clock   *manualClock
+	clock   *actortest.Clock
 	keeper  *actor.PID
 	root    *inbox
 	boxes   map[string]*fakeBox // topic/partition, with .n from the second incarnation on
@@ -161,7 +104,7 @@ const bufferBytes = 1 << 20
 
 func newWorld(t *testing.T, with ...func(*messages.Settings, *Config)) *world {
 	t.Helper()
-	w := &world{T: t, clock: &manualClock{now: seams.Instant(time.Hour)}, boxes: make(map[string]*fakeBox), log: &strings.Builder{}}
+	w := &world{T: t, clock: actortest.NewClock(), boxes: make(map[string]*fakeBox), log: &strings.Builder{}}
 	var rootPID *actor.PID
 	w.root, rootPID = newInbox("root")
 	s := &messages.Settings{

@@ -161,11 +161,11 @@ func TestParkedRecordsHaveADeliveryTimeout(t *testing.T) {
 	w := newWorld(t, func(s *messages.Settings, _ *Config) { s.DeliveryTimeout = 7 * time.Second })
 	var o outcomes
 	w.must(record("t", "v"), &o)
-	w.clock.advance(6900 * time.Millisecond)
+	w.clock.Advance(6900 * time.Millisecond)
 	if n := len(o.all()); n != 0 {
 		t.Fatalf("%d outcomes before the time", n)
 	}
-	w.clock.advance(300 * time.Millisecond)
+	w.clock.Advance(300 * time.Millisecond)
 	if d := o.only(t); !errors.Is(d.Err, messages.ErrDeliveryTimeout) || d.Status != messages.NotPersisted {
 		t.Errorf("%+v", d)
 	}

@@ -215,7 +215,7 @@ func TestWaitersAskForTheirTopic(t *testing.T) {
 			var o outcomes
 			w.topic("t")
 			w.found(topicOf("t", 0))
-			w.clock.advance(2 * time.Minute)
+			w.clock.Advance(2 * time.Minute)
 			if len(got[*messages.ForgetTopic](w.root)) != 1 {
 				t.Fatal("the topic is not forgotten")
 			}
@@ -267,7 +267,7 @@ func TestEveryWaitAsks(t *testing.T) {
 	if err := w.produce(at("t", 5, large), &o); !errors.Is(err, messages.ErrBufferFull) {
 		t.Fatal(err)
 	}
-	w.clock.advance(2 * time.Minute) // no answer, and the topic is idle
+	w.clock.Advance(2 * time.Minute) // no answer, and the topic is idle
 	w.root.clear()
 	if err := w.produce(at("t", 0, large), &o); !errors.Is(err, messages.ErrBufferFull) || len(got[*messages.TrackTopic](w.root)) != 1 {
 		t.Errorf("%v; the topic was asked for %d times", err, len(got[*messages.TrackTopic](w.root)))
@@ -302,16 +302,16 @@ func TestParkedRecordsRunOutOfTime(t *testing.T) {
 	w.must(record("t", "v"), &first)
 	mine := errors.New("mine")
 	cancel(mine)
-	w.clock.advance(parkedSweep)
+	w.clock.Advance(parkedSweep)
 	if d := own.only(t); !errors.Is(d.Err, mine) || d.Status != messages.NotPersisted {
 		t.Errorf("%+v", d)
 	}
 	why := errors.New("no broker answers")
 	system.Root.Send(w.keeper, &messages.RefreshFailed{Err: why})
-	w.clock.advance(30 * time.Second)
+	w.clock.Advance(30 * time.Second)
 	w.must(record("t", "v"), &later)
 	for range 10 {
-		w.clock.advance(3 * time.Second)
+		w.clock.Advance(3 * time.Second)
 	}
 	if d := first.only(t); !errors.Is(d.Err, messages.ErrUnknownTopic) || !errors.Is(d.Err, why) || !strings.Contains(d.Err.Error(), `"t"`) {
 		t.Errorf("%+v", d)
