@@ -13,6 +13,7 @@
 //	batch.go     accumulator ↔ broker: PartitionReady, Take, Settle
 //	cluster.go   metadata → root → router: ClusterView, RoutesChanged
 //	control.go   metadata, sequencer → root → broker: ControlRequest, ControlResponse
+//	question.go  what any broker can answer, and the hedge of whoever asks
 //	identity.go  sequencer ↔ everyone: producer id and epoch
 //	connection.go  connection → broker: ConnectionUp, ConnectionLost
 //	lifecycle.go the end of a producer: BeginClose, CloseNow; Crashed; ForRouter

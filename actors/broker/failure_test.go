@@ -86,6 +86,54 @@ func TestControlRequestTimeout(t *testing.T) {
 	}
 }
 
+// TestSilentSetup: a peer that does not take the connection, or accepts it and
+// says nothing, is given up when the time for the whole setup is over, which is
+// long before that of a request.
+func TestSilentSetup(t *testing.T) {
+	th := newTheatre(t, restart)
+	th.ready(newTaker("a", 0, newBatch(100)))
+	c := receive(t, "a dial", th.transport.dials)
+	th.clock.Advance(10 * time.Second)
+	if reason := receive(t, "the end of the connection", c.closed); !errors.Is(reason, messages.ErrRequestTimeout) || !strings.Contains(reason.Error(), "no connection within 10s") {
+		t.Errorf("reason %v", reason)
+	}
+	c = receive(t, "a dial", th.transport.dials)
+	th.clock.Advance(4 * time.Second)
+	c.events.Opened()
+	th.expectVersionsRequest(c, 3)
+	th.clock.Advance(6*time.Second - 1)
+	select {
+	case reason := <-c.closed:
+		t.Errorf("closed too early: %v", reason)
+	case <-time.After(20 * time.Millisecond):
+	}
+	th.clock.Advance(1)
+	if reason := receive(t, "the end of the connection", c.closed); !errors.Is(reason, messages.ErrRequestTimeout) || !strings.Contains(reason.Error(), "no answer to ApiVersions within 10s") {
+		t.Errorf("reason %v", reason)
+	}
+	c = th.connect()
+	receive(t, "the request", c.frames)
+	th.clock.Advance(31 * time.Second) // the handshake's time is no longer counted
+	select {
+	case reason := <-c.closed:
+		t.Errorf("closed in spite of the handshake: %v", reason)
+	case <-time.After(20 * time.Millisecond):
+	}
+}
+
+// TestSilentHandshakeOfAShortRequest: ApiVersions has no longer than a request.
+func TestSilentHandshakeOfAShortRequest(t *testing.T) {
+	th := newTheatre(t, restart, func(c *Config) { c.Settings.RequestTimeout = 2 * time.Second })
+	th.ready(newTaker("a", 0, newBatch(100)))
+	c := receive(t, "a dial", th.transport.dials)
+	c.events.Opened()
+	th.expectVersionsRequest(c, 3)
+	th.clock.Advance(2 * time.Second)
+	if reason := receive(t, "the end of the connection", c.closed); !errors.Is(reason, messages.ErrRequestTimeout) {
+		t.Errorf("reason %v", reason)
+	}
+}
+
 // TestAnswersThatLieAreNotDecoded: seventy bytes that announce 2³² − 1 tagged
 // fields cost the decoder seconds. The check in front of it refuses them, in an
 // answer and in the handshake.
