@@ -133,7 +133,7 @@ func (b *Box) AppendAll(records []messages.Admission, chunks *[]*memory.Chunk) (
 func (b *Box) NeedBytes(n int) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.state.needBytes(n)
+	return b.state.needBytes(n, b.budget.Pressed())
 }
 
 // BacklogBytes implements messages.Appender.

@@ -192,7 +192,7 @@ func TestMemoryComesBackBeforeCallbacks(t *testing.T) {
 	r.box.mu.Lock()
 	r.box.unlock(seams.Never)
 	ledger := a.batch.charged
-	if used := r.budget.Used(); len(got) != 0 || used > chunks-memory.SmallChunkBytes || ledger >= memory.SmallChunkBytes {
+	if used := r.budget.Used(); len(got) != 0 || used > chunks-memory.LeastChunkBytes || ledger >= memory.LeastChunkBytes {
 		t.Errorf("before the callback %d of %d bytes are used, %d of them for bookkeeping", used, chunks, ledger)
 	}
 	executor.run()

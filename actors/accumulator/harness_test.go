@@ -82,7 +82,7 @@ func (r *rig) append(a *messages.Admission) messages.AppendStatus {
 		if a.Chunk != nil {
 			r.budget.Release(a.Chunk)
 		}
-		chunk, err := r.budget.TryAcquire(r.box.Account(), r.s.needBytes(a.Bytes))
+		chunk, err := r.budget.TryAcquire(r.box.Account(), r.s.needBytes(a.Bytes, false))
 		if err != nil {
 			r.t.Fatal(err)
 		}

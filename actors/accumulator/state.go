@@ -16,6 +16,8 @@ const (
 	// producerForgottenAfter is how long a partition may be idle before it has
 	// to expect that its broker forgot its producer (KAFKA-15591).
 	producerForgottenAfter = time.Hour
+	// pressedChunkBytes is the least chunk to ask for while others wait for one.
+	pressedChunkBytes = 16 << 10
 	// sequenceModulus: sequences run from 0 to 2^31−1 and start again at 0.
 	sequenceModulus = 1 << 31
 )
@@ -372,12 +374,19 @@ func (s *State) requeue(b *batch) {
 	s.backlogBytes += b.bytes
 }
 
-// needBytes is the size of the chunk that a record of n bytes asks for: small
-// for a partition whose batches are small.
-func (s *State) needBytes(n int) int {
+// needBytes is the size of the chunk that a record of n bytes asks for. A batch
+// begins with as much as the last one took, and then doubles what it has, up to
+// what it may hold. While callers wait for the budget it does so in large steps:
+// who waits for each small one sees its batch go between two of them, and ever
+// smaller batches keep the broker from its rate.
+func (s *State) needBytes(n int, pressed bool) int {
 	n += protocol.BatchHeaderSize // in case it comes to begin a batch
-	if (s.open == nil || s.open.count == 0) && s.lastBytes < memory.SmallChunkBytes*3/4 {
-		return max(n, memory.SmallChunkBytes)
+	want, left := s.lastBytes+protocol.BatchHeaderSize, s.limit.bytes+protocol.BatchHeaderSize
+	if o := s.open; o != nil && o.count > 0 {
+		want, left = o.bytes, s.limit.bytes-o.bytes
 	}
-	return max(n, memory.ChunkBytes)
+	if pressed {
+		want = max(want, pressedChunkBytes)
+	}
+	return max(n, min(want, left, memory.ChunkBytes))
 }
