@@ -23,6 +23,7 @@ type Box struct {
 	*seams.Mailbox
 	settings *messages.Settings
 	budget   *memory.Budget
+	lingers  *Lingers
 	system   *actor.ActorSystem
 	root     *actor.PID // metadata requests, epoch requests and failures go there
 	pid      *actor.PID
@@ -31,12 +32,13 @@ type Box struct {
 	lane     lane
 	timer    seams.Timer
 
-	mu       sync.Mutex
-	assigned *messages.AssignLeader // not taken in yet
-	kept     bool                   // the last sequence is in the ledger
-	state    State
-	timing   seams.Instant // when the timer is set to fire
-	sides    []*side
+	mu        sync.Mutex
+	assigned  *messages.AssignLeader // not taken in yet
+	kept      bool                   // the last sequence is in the ledger
+	lingering bool                   // the box stands in the line of lingers
+	state     State
+	timing    seams.Instant // when the timer is set to fire
+	sides     []*side
 }
 
 var (
@@ -323,9 +325,45 @@ func (b *Box) step() {
 	b.takeLeader(now)
 	b.state.crashes = 0
 	b.state.review(now)
+	b.waitForLinger(now)
 	at := b.state.nextDeadline(now)
 	held = false
 	b.unlock(at)
+}
+
+// lingerEnded is the end of a linger, of the open batch or of one before it. It
+// returns whom to tell that the partition is ready, if it is. A crash here concerns
+// this partition alone.
+func (b *Box) lingerEnded(now seams.Instant) (leader messages.AssignLeader, class messages.Class, ready bool) {
+	b.mu.Lock()
+	held := true
+	defer func() {
+		if !held {
+			return
+		}
+		reason := recover()
+		b.letGo(&held)
+		b.settings.Log.Error().Str("topic", b.state.topic).Int32("partition", b.state.partition).
+			Interface("panic", reason).Msg("the end of a linger crashed")
+		ready = false
+	}()
+	b.lingering = false
+	b.state.review(now)
+	b.waitForLinger(now)
+	at := b.state.nextDeadline(now)
+	leader, class, ready = b.state.leader, b.state.fx.class, b.state.fx.announce
+	b.state.fx.announce = false
+	held = false
+	b.unlock(at)
+	return leader, class, ready
+}
+
+// waitForLinger puts the box in the line of lingers if its batch has to wait there
+// and it does not.
+func (b *Box) waitForLinger(now seams.Instant) {
+	if until := b.state.lingering(now); until != seams.Never {
+		b.state.fx.lingerUntil = until
+	}
 }
 
 // letGo is deferred by whoever decides under the lock. A bug that panics there
@@ -359,6 +397,7 @@ func (b *Box) adopt() {
 	b.state.step(now)
 	b.takeLeader(now)
 	b.state.review(now)
+	b.waitForLinger(now)
 	at := b.state.nextDeadline(now)
 	held = false
 	b.unlock(at)
@@ -384,6 +423,10 @@ func (b *Box) unlock(wakeAt seams.Instant) {
 		// Under the lock: two late resets in the wrong order would lose a deadline.
 		b.timing = wakeAt
 		b.timer.Reset(wakeAt)
+	}
+	if fx.lingerUntil > 0 && !b.lingering {
+		b.lingering = true
+		b.lingers.add(b, fx.lingerUntil)
 	}
 	b.mu.Unlock()
 	if len(fx.freed) > 0 {

@@ -70,7 +70,7 @@ func newStage(t *testing.T) *stage {
 		Dispatcher: s.queue, Sequences: noSequences{},
 	}
 	s.root = s.system.Root.Spawn(actor.PropsFromFunc(func(actor.Context) {}))
-	box, err := Spawn(s.system.Root, settings, s.budget, s.root, messages.AccumulatorSpec{Topic: "t", Partition: 3, After: messages.NoIdentity})
+	box, err := Spawn(s.system.Root, settings, s.budget, NewLingers(settings, s.system), s.root, messages.AccumulatorSpec{Topic: "t", Partition: 3, After: messages.NoIdentity})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,8 +89,13 @@ func newStage(t *testing.T) *stage {
 // broker makes an actor of a function.
 func (s *stage) broker(receive func(*messages.PartitionReady)) *actor.PID {
 	pid := s.system.Root.Spawn(actor.PropsFromFunc(func(c actor.Context) {
-		if m, ok := c.Message().(*messages.PartitionReady); ok {
+		switch m := c.Message().(type) {
+		case *messages.PartitionReady:
 			receive(m)
+		case *messages.PartitionsReady:
+			for i := range m.Partitions {
+				receive(&m.Partitions[i])
+			}
 		}
 	}))
 	s.t.Cleanup(func() { _ = s.system.Root.StopFuture(pid).Wait() })

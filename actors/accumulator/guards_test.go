@@ -92,8 +92,12 @@ func TestNewIncarnationDerivesAgain(t *testing.T) {
 	if d := got["a"]; len(d) != 1 || d[0].Status != messages.Persisted {
 		t.Errorf("a: %+v", d)
 	}
-	if linger := r.now.Add(testConfig().linger); clock.at != linger {
-		t.Errorf("the timer fires at %v, the batch behind lingers until %v", clock.at, linger)
+	end := r.now.Add(testConfig().linger)
+	if l := r.box.lingers; l.timing != end || len(l.line) != 1 || l.line[0] != (linger{r.box, end}) {
+		t.Errorf("the lingers are looked at at %v, the batch behind lingers until %v", l.timing, end)
+	}
+	if due := r.now.Add(testConfig().deliveryTimeout); clock.at > due {
+		t.Errorf("the timer fires at %v, the batch behind is due at %v", clock.at, due)
 	}
 }
 

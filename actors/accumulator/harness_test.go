@@ -53,6 +53,7 @@ func newRig(t testing.TB, c config) *rig {
 	}
 	budget := memory.NewBudget(64<<20, seams.NewParking())
 	b := &Box{
+		lingers: &Lingers{timer: silentTimer{}, timing: seams.Never},
 		Mailbox: seams.NewMailbox("test", nil), budget: budget, timing: seams.Never, state: *newState(c),
 		settings: &messages.Settings{Codecs: registry, Log: zerolog.Nop()},
 	}

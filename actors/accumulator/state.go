@@ -58,6 +58,8 @@ type effects struct {
 	bumpFrom messages.Identity
 	hint     *messages.LeaderHinted
 	fatal    error
+	// lingerUntil is when to look at a new batch; 0: none was begun.
+	lingerUntil seams.Instant
 }
 
 // answer asks the completion lane to answer one batch, or with only set some
@@ -156,8 +158,8 @@ func (s *State) reopen() {
 }
 
 // appendRecord takes one record into the open batch, or says what is missing.
-// It reports whether the partition must be reviewed, and with a new batch the
-// instant of its linger's end.
+// It reports whether the partition must be reviewed, and when to step at the
+// latest. The end of a new batch's linger is left in the effects.
 func (s *State) appendRecord(a *messages.Admission, box *Box, unixMs int64, now seams.Instant) (status messages.AppendStatus, review bool, wakeAt seams.Instant) {
 	wakeAt = seams.Never
 	if s.closed != nil {
@@ -178,9 +180,9 @@ func (s *State) appendRecord(a *messages.Admission, box *Box, unixMs int64, now 
 		o.lingerUntil = now.Add(s.linger)
 		s.lastAppend = now
 		s.open = o
-		wakeAt = o.lingerUntil
-		if s.linger == 0 {
-			wakeAt = now.Add(s.deliveryTimeout)
+		wakeAt = now.Add(s.deliveryTimeout)
+		if s.linger > 0 {
+			s.fx.lingerUntil = o.lingerUntil
 		}
 	}
 	if cap(o.tail) < a.Bytes {
