@@ -28,6 +28,10 @@ const SmallChunkBytes = 4 << 10
 // out, so a producer in balance needs no more than its broker's round trip.
 const maxFreeBytes = 8 << 20
 
+// restingFreeBytes is what it keeps when nothing is in use: a burst through ten
+// thousand partitions is no reason to hold its memory for ever.
+const restingFreeBytes = 1 << 20
+
 // ErrFull means that the budget, or the account's share of it, is used up.
 var ErrFull = errors.New("memory budget is used up")
 
@@ -348,7 +352,21 @@ func (b *Budget) Release(chunks ...*Chunk) {
 			b.keepLocked(c, class)
 		}
 	}
+	if b.used == 0 {
+		b.restLocked()
+	}
 	b.afterCreditLocked(nil)
+}
+
+// restLocked gives the memory of free chunks back but for a few, the largest
+// first.
+func (b *Budget) restLocked() {
+	for class := len(b.free) - 1; class >= 0 && b.freeSum > restingFreeBytes; class-- {
+		size := LeastChunkBytes << class
+		kept := len(b.free[class]) - min(len(b.free[class]), (b.freeSum-restingFreeBytes+size-1)/size)
+		b.freeSum -= (len(b.free[class]) - kept) * size
+		b.free[class] = append([]*Chunk(nil), b.free[class][:kept]...)
+	}
 }
 
 // Reserve charges n bytes without a buffer; ErrFull when they do not fit.

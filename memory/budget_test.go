@@ -338,6 +338,7 @@ func TestPoolsMakeRoom(t *testing.T) {
 		}
 		return held
 	}
+	inUse := take(1, ChunkBytes)
 	b.Release(take(maxFreeBytes/ChunkBytes, ChunkBytes)...)
 	if b.freeSum != maxFreeBytes {
 		t.Fatalf("%d bytes are kept", b.freeSum)
@@ -358,5 +359,10 @@ func TestPoolsMakeRoom(t *testing.T) {
 	}
 	if sum != b.freeSum {
 		t.Errorf("%d bytes are kept, counted %d", sum, b.freeSum)
+	}
+	// And when nothing is in use any more, most of it goes.
+	b.Release(inUse...)
+	if b.freeSum > restingFreeBytes || b.freeSum == 0 || b.Used() != 0 {
+		t.Errorf("at rest %d bytes are kept", b.freeSum)
 	}
 }

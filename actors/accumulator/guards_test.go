@@ -236,3 +236,19 @@ func TestFlushLeavesExpiredBatches(t *testing.T) {
 		t.Error("a flush waits for a batch that had expired")
 	}
 }
+
+// TestNothingIsKeptOfSettledBatches: ten thousand idle partitions would each keep
+// their last batch.
+func TestNothingIsKeptOfSettledBatches(t *testing.T) {
+	r, a, _ := inFlight(t)
+	r.deliver(a, okResult(4))
+	r.effects()
+	a.WriteEnded()
+	for _, line := range [][]*batch{r.s.inFlight, r.s.pending} {
+		for _, b := range line[:cap(line)] {
+			if b == a.batch {
+				t.Error("the settled batch is still in reach")
+			}
+		}
+	}
+}

@@ -3,6 +3,7 @@ package accumulator
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/troupe-kafka/troupe/codecs"
@@ -82,30 +83,32 @@ type State struct {
 	inFlight []*batch // handed over, in order of hand-over
 	results  []result // answers of the broker not yet settled
 
+	// The flags stand together: there may be ten thousand idle partitions.
+	announced   bool
+	oneInFlight bool // until an attempt numbered after gate succeeds
+	slow        bool
+	needsEpoch  bool // the sequence has a gap: no new number under identity
+	suspect     bool // a crash may have come between two halves of a change
+
+	nextSequence int32
 	leader       messages.AssignLeader
-	announced    bool
 	retryAt      seams.Instant
 	failures     int    // attempts that failed since the last success
-	oneInFlight  bool   // until an attempt numbered after gate succeeds
 	gate         uint64 // the last attempt when oneInFlight was set
 	attemptCount uint64
 	batchCount   batchOrder
 	lastSuccess  seams.Instant
 	lastAppend   seams.Instant // when the last batch was begun
-	slow         bool
 	limit        sizeLimit
 
-	identity     messages.Identity
-	nextSequence int32
-	needsEpoch   bool // the sequence has a gap: no new number under identity
-	broken       messages.Identity
-	brokenFrom   batchOrder // order of the first batch that cannot stand in a log under broken
+	identity   messages.Identity
+	broken     messages.Identity
+	brokenFrom batchOrder // order of the first batch that cannot stand in a log under broken
 
 	closed        error
 	unsettled     batchList // every batch without an outcome, wherever it is
-	settling      result    // what a step is deciding about, should it crash
+	settling      *attempt  // what a step is deciding about, should it crash
 	crashes       int       // since the last step that ended
-	suspect       bool      // a crash may have come between two halves of a change
 	answeringOpen int       // whole batches in the completion lane
 	backlogBytes  int       // in pending
 	lastBytes     int       // size of the last sealed batch
@@ -321,9 +324,9 @@ func (s *State) step(now seams.Instant) {
 		r := s.results[i]
 		s.results[i] = result{}
 		if r.attempt != nil { // nil: an earlier incarnation crashed over it
-			s.settling = r
+			s.settling = r.attempt
 			s.settle(r.attempt, r.Result)
-			s.settling = result{}
+			s.settling = nil
 		}
 	}
 	s.results = s.results[:0]
@@ -356,7 +359,7 @@ func (s *State) openIsReady(now seams.Instant) bool {
 func (s *State) unqueue(b *batch) {
 	for i, p := range s.pending {
 		if p == b {
-			s.pending = append(s.pending[:i], s.pending[i+1:]...)
+			s.pending = slices.Delete(s.pending, i, i+1)
 			s.backlogBytes -= b.bytes
 			return
 		}
