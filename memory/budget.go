@@ -28,8 +28,10 @@ const SmallChunkBytes = 4 << 10
 // out, so a producer in balance needs no more than its broker's round trip.
 const maxFreeBytes = 8 << 20
 
-// restingFreeBytes is what it keeps when nothing is in use: a burst through ten
-// thousand partitions is no reason to hold its memory for ever.
+// restingFreeBytes is what it keeps in chunks below the largest when nothing is in
+// use: a burst through ten thousand partitions is no reason to hold its memory for
+// ever. The largest stay, since a producer of few partitions that goes flat out
+// comes to rest often and goes on at once.
 const restingFreeBytes = 1 << 20
 
 // ErrFull means that the budget, or the account's share of it, is used up.
@@ -358,14 +360,17 @@ func (b *Budget) Release(chunks ...*Chunk) {
 	b.afterCreditLocked(nil)
 }
 
-// restLocked gives the memory of free chunks back but for a few, the largest
-// first.
+// restLocked gives back what is free beyond restingFreeBytes in chunks below the
+// largest, the larger first.
 func (b *Budget) restLocked() {
-	for class := len(b.free) - 1; class >= 0 && b.freeSum > restingFreeBytes; class-- {
+	const largest = chunkClasses - 1
+	sum := b.freeSum - len(b.free[largest])*ChunkBytes
+	for class := largest - 1; class >= 0 && sum > restingFreeBytes; class-- {
 		size := LeastChunkBytes << class
-		kept := len(b.free[class]) - min(len(b.free[class]), (b.freeSum-restingFreeBytes+size-1)/size)
-		b.freeSum -= (len(b.free[class]) - kept) * size
-		b.free[class] = append([]*Chunk(nil), b.free[class][:kept]...)
+		gone := min(len(b.free[class]), (sum-restingFreeBytes+size-1)/size)
+		sum -= gone * size
+		b.freeSum -= gone * size
+		b.free[class] = append([]*Chunk(nil), b.free[class][:len(b.free[class])-gone]...)
 	}
 }
 

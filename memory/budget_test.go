@@ -360,9 +360,14 @@ func TestPoolsMakeRoom(t *testing.T) {
 	if sum != b.freeSum {
 		t.Errorf("%d bytes are kept, counted %d", sum, b.freeSum)
 	}
-	// And when nothing is in use any more, most of it goes.
+	// When nothing is in use any more, most of what is in small chunks goes.
+	b.Release(take(3000, LeastChunkBytes)...)
+	large := len(b.free[chunkClasses-1])
 	b.Release(inUse...)
-	if b.freeSum > restingFreeBytes || b.freeSum == 0 || b.Used() != 0 {
-		t.Errorf("at rest %d bytes are kept", b.freeSum)
+	if n := len(b.free[0]); n != restingFreeBytes/LeastChunkBytes || len(b.free[chunkClasses-1]) < large {
+		t.Errorf("at rest %d small chunks and %d large of %d are kept", n, len(b.free[chunkClasses-1]), large)
+	}
+	if most := restingFreeBytes + len(b.free[chunkClasses-1])*ChunkBytes; b.freeSum != most || b.Used() != 0 {
+		t.Errorf("at rest %d bytes are kept, expected %d", b.freeSum, most)
 	}
 }
