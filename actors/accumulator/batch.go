@@ -82,6 +82,7 @@ type batch struct {
 
 	lingerUntil seams.Instant
 	urgent      bool
+	prompt      bool // no callback is the user's
 
 	sealed      bool
 	compressing bool
@@ -99,6 +100,11 @@ type batch struct {
 	lastError   error
 	current     *attempt // the attempt in flight
 	first       attempt
+
+	// Room for what most batches need, so that they are one allocation.
+	chunkRoom [2]*memory.Chunk
+	firstRoom [2]int32
+	sliceRoom [3][]byte // of the first attempt
 
 	answered      []uint64 // bit per record answered ahead of the batch
 	answeredCount int32
@@ -157,6 +163,7 @@ func (o batchOrder) String() string {
 // newBatch returns an open batch without a buffer.
 func newBatch(box *Box, order batchOrder, acks messages.Acks, codec codecs.ID) *batch {
 	b := &batch{box: box, order: order, acks: acks, codec: codec, broker: -1, side: box.takeSide()}
+	b.chunks, b.chunkFirst = b.chunkRoom[:0], b.firstRoom[:0]
 	b.holds.Store(1)
 	return b
 }
@@ -240,6 +247,9 @@ func (b *batch) add(a *messages.Admission, unixMs int64, now seams.Instant) {
 	if a.Urgent {
 		b.urgent = true
 	}
+	if !a.Prompt {
+		b.prompt = false
+	}
 }
 
 // frame makes the slices of a batch whose records are final. The header of a
@@ -255,7 +265,11 @@ func (a *attempt) frame() (header []byte) {
 	default:
 		header = b.chunks[0].Bytes[:protocol.BatchHeaderSize]
 	}
-	a.slices = append(make([][]byte, 0, len(b.chunks)+1), header)
+	if a == &b.first && len(b.chunks) < len(b.sliceRoom) {
+		a.slices = append(b.sliceRoom[:0], header)
+	} else {
+		a.slices = append(make([][]byte, 0, len(b.chunks)+1), header)
+	}
 	if b.packed != nil {
 		a.slices = append(a.slices, b.packed)
 		return header

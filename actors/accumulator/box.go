@@ -29,6 +29,7 @@ type Box struct {
 	pid      *actor.PID
 	topicID  [16]byte
 	account  atomic.Pointer[memory.Account]
+	ready    atomic.Pointer[messages.PartitionReady]
 	lane     lane
 	timer    seams.Timer
 
@@ -434,7 +435,7 @@ func (b *Box) unlock(wakeAt seams.Instant) {
 		b.budget.Release(fx.freed...)
 	}
 	if fx.announce {
-		b.system.Root.Send(leader, &messages.PartitionReady{Taker: b, Class: fx.class})
+		b.system.Root.Send(leader, b.announcement(fx.class))
 	}
 	for _, batch := range fx.compress {
 		b.settings.Executor.Run(func() { b.compress(batch) })
@@ -454,6 +455,17 @@ func (b *Box) unlock(wakeAt seams.Instant) {
 	if fx.fatal != nil {
 		b.system.Root.Send(b.root, &messages.ProducerFailed{Err: fx.fatal})
 	}
+}
+
+// announcement is what tells a broker that the partition is ready. It is never
+// changed, so that most partitions need one only.
+func (b *Box) announcement(class messages.Class) *messages.PartitionReady {
+	if m := b.ready.Load(); m != nil && m.Class == class {
+		return m
+	}
+	m := &messages.PartitionReady{Taker: b, Class: class}
+	b.ready.Store(m)
+	return m
 }
 
 // compress packs a sealed batch. Nobody else touches its records meanwhile; if

@@ -181,6 +181,7 @@ func (s *State) appendRecord(a *messages.Admission, box *Box, unixMs int64, now 
 		o = s.enlist(newBatch(box, s.batchCount*orderStep, a.Acks, a.Codec))
 		o.numbered = s.idempotent && a.Acks == messages.AcksAll
 		o.lingerUntil = now.Add(s.linger)
+		o.prompt = true
 		s.lastAppend = now
 		s.open = o
 		wakeAt = now.Add(s.deliveryTimeout)
