@@ -3,7 +3,9 @@ package accumulator
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -383,13 +385,22 @@ func (b *batch) status() messages.Status {
 	return messages.NotPersisted
 }
 
-// contiguous returns the encoded records as one slice, copied together when they
-// stand in several chunks.
-func (b *batch) contiguous() []byte {
+// workbench is where a batch is compressed: what it needs is not known before, and
+// kept for the next batch. There are as many as codecs run at once.
+type workbench struct {
+	plain  []byte // the records of several chunks, copied together
+	packed []byte
+}
+
+var benches = sync.Pool{New: func() any { return new(workbench) }}
+
+// contiguous returns the encoded records as one slice, copied together in room
+// when they stand in several chunks.
+func (b *batch) contiguous(room *[]byte) []byte {
 	if len(b.chunks) == 1 {
 		return b.chunks[0].Bytes[protocol.BatchHeaderSize:]
 	}
-	joined := make([]byte, 0, b.bytes)
+	joined := slices.Grow((*room)[:0], b.bytes)
 	for i, c := range b.chunks {
 		records := c.Bytes
 		if i == 0 {
@@ -397,5 +408,6 @@ func (b *batch) contiguous() []byte {
 		}
 		joined = append(joined, records...)
 	}
+	*room = joined
 	return joined
 }

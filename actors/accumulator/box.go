@@ -1,8 +1,10 @@
 package accumulator
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -438,7 +440,7 @@ func (b *Box) unlock(wakeAt seams.Instant) {
 		b.system.Root.Send(leader, b.announcement(fx.class))
 	}
 	for _, batch := range fx.compress {
-		b.settings.Executor.Run(func() { b.compress(batch) })
+		b.settings.CodecCrew.Run(func() { b.compress(batch) })
 	}
 	if len(fx.answers) > 0 {
 		b.lane.add(fx.answers)
@@ -498,16 +500,19 @@ func (b *Box) pack(p *batch) (packed []byte, err error) {
 	if err != nil {
 		return nil, err
 	}
-	records := p.contiguous()
+	bench := benches.Get().(*workbench)
+	defer benches.Put(bench)
+	records := p.contiguous(&bench.plain)
 	const header = protocol.BatchHeaderSize
-	packed, err = codec.Compress(make([]byte, header, header+len(records)/2), records)
+	packed, err = codec.Compress(slices.Grow(bench.packed[:0], header)[:header], records)
 	if err != nil || len(packed) >= header+len(records) {
 		return nil, err
 	}
 	if len(packed) < header {
 		return nil, errors.New("the codec did not append to what it was given")
 	}
-	return packed, nil
+	bench.packed = packed
+	return bytes.Clone(packed), nil // as large as it is: the budget counts it
 }
 
 // batchAnswered counts a batch whose callbacks have all returned.
