@@ -81,6 +81,10 @@ const (
 	// records of a topic not yet known fail with ErrTooManyPartitions, a known one
 	// stays as it was.
 	MaxTopicPartitions = 100_000
+	// CodecsPerProcessor is how many batches are compressed at once for each of the
+	// GOMAXPROCS processors. Others wait their turn, first come first served. With
+	// an executor of WithSeams it is one at a time.
+	CodecsPerProcessor = 1
 	// LeaderPercent of the buffer is what the partitions of one leader hold at the
 	// most. At the limit only their callers wait.
 	LeaderPercent = 75

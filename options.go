@@ -311,7 +311,7 @@ func WithDialer(dial func(ctx context.Context, network, address string) (net.Con
 type Seams struct {
 	Clock      seams.Clock
 	Transport  seams.Transport
-	Executor   seams.Executor
+	Executor   seams.Executor // runs one codec at a time
 	Parking    seams.Parking
 	Randomness seams.Randomness
 	Dispatcher interface {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -157,9 +158,12 @@ func (p *Producer) applySeams() {
 			Dial: c.dial, DialTimeout: c.ConnectionTimeout, WriteTimeout: c.RequestTimeout + c.RequestTimeoutSlack, MaxFrameBytes: c.responseMaxBytes,
 		})
 	}
+	codecsAtOnce := 1 // whatever machine a simulation is replayed on
 	if s.Executor == nil {
 		s.Executor = seams.NewExecutor()
+		codecsAtOnce = CodecsPerProcessor * runtime.GOMAXPROCS(0)
 	}
+	c.CodecCrew = seams.NewCrew(s.Executor, codecsAtOnce)
 	if s.Parking == nil {
 		s.Parking = seams.NewParking()
 	}

@@ -131,6 +131,7 @@ func (p *Producer) SendBatch(ctx context.Context, s SendBatch) ([]RecordMetadata
 	w.Add(len(records))
 	wait, cancel := p.withDeadline(ctx)
 	defer cancel()
+	o.Prompt = true
 	p.troupe.Router.SendAll(ctx, wait, records, c.delivered, o, c.rejected)
 	w.Done()
 	waited := spot.Wait(wait)
@@ -147,6 +148,7 @@ func (p *Producer) sendOne(ctx context.Context, topic string, m *Message, o rout
 	waiting := p.calls.take(p.config.Clock, p.config.Parking)
 	t, err := p.troupe.Router.Topic(topic)
 	if err == nil {
+		o.Prompt = true
 		err = t.Produce(ctx, &record, waiting.callback, o)
 	}
 	if err != nil {
@@ -162,14 +164,20 @@ func (p *Producer) sendOne(ctx context.Context, topic string, m *Message, o rout
 	if d.Err != nil {
 		return (&collector{outcomes: []outcome{{true, d}}}).results([]Record{record}, []int{0}, nil)
 	}
-	r := RecordMetadata{
-		Topic: d.Topic, Partition: d.Partition, BaseOffset: d.Offset, LogStartOffset: d.LogStartOffset,
-		Messages: []MessageMetadata{{Offset: d.Offset, Status: d.Status}},
+	r := &oneResult{message: [1]MessageMetadata{{Offset: d.Offset, Status: d.Status}}}
+	r.partition[0] = RecordMetadata{
+		Topic: d.Topic, Partition: d.Partition, BaseOffset: d.Offset, LogStartOffset: d.LogStartOffset, Messages: r.message[:],
 	}
 	if d.LogAppendTimeMs >= 0 {
-		r.LogAppendTime = time.UnixMilli(d.LogAppendTimeMs)
+		r.partition[0].LogAppendTime = time.UnixMilli(d.LogAppendTimeMs)
 	}
-	return []RecordMetadata{r}, nil
+	return r.partition[:], nil
+}
+
+// oneResult is what a Send of one message returns, in one piece.
+type oneResult struct {
+	partition [1]RecordMetadata
+	message   [1]MessageMetadata
 }
 
 func (p *Producer) sendOptions(s *SendBatch) (router.Options, error) {

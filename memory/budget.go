@@ -4,22 +4,35 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/bits"
 	"sync"
 	"sync/atomic"
 
 	"github.com/troupe-kafka/troupe/seams"
 )
 
-// The buffer sizes that are pooled, in bytes. A partition that produces little
-// gets a small buffer, so that thousands of quiet partitions cost little.
+// The buffer sizes that are pooled, in bytes: each power of two from the least to
+// the largest. A batch grows by doubling, so that the buffers of thousands of
+// partitions are not mostly empty, and those of a few are not in many pieces.
 const (
-	SmallChunkBytes = 4 << 10
+	LeastChunkBytes = 1 << 10
 	ChunkBytes      = 64 << 10
+	chunkClasses    = 7
 )
+
+// SmallChunkBytes is what a share that holds nothing may take whatever the others
+// hold.
+const SmallChunkBytes = 4 << 10
 
 // maxFreeBytes bounds what the pool keeps for later: reuse is last in first
 // out, so a producer in balance needs no more than its broker's round trip.
 const maxFreeBytes = 8 << 20
+
+// restingFreeBytes is what it keeps in chunks below the largest when nothing is in
+// use: a burst through ten thousand partitions is no reason to hold its memory for
+// ever. The largest stay, since a producer of few partitions that goes flat out
+// comes to rest often and goes on at once.
+const restingFreeBytes = 1 << 20
 
 // ErrFull means that the budget, or the account's share of it, is used up.
 var ErrFull = errors.New("memory budget is used up")
@@ -52,7 +65,7 @@ type Budget struct {
 
 	mu      sync.Mutex
 	used    int
-	free    [2][]*Chunk
+	free    [chunkClasses][]*Chunk
 	freeSum int
 	line    []*waiter
 	room    []roomWaiter
@@ -100,10 +113,10 @@ func (b *Budget) Paced() bool { return b.paced.Load() > 0 }
 // chargeFor returns what a chunk with room for n bytes costs.
 func chargeFor(n int) int {
 	switch {
-	case n <= SmallChunkBytes:
-		return SmallChunkBytes
+	case n <= LeastChunkBytes:
+		return LeastChunkBytes
 	case n <= ChunkBytes:
-		return ChunkBytes
+		return 1 << bits.Len(uint(n-1))
 	default:
 		return n
 	}
@@ -270,15 +283,35 @@ func (b *Budget) grantLocked(account *Account, charge int) *Chunk {
 	return &Chunk{Bytes: make([]byte, 0, charge), charge: charge, account: account}
 }
 
+// classOf returns the pool for chunks of the given size, -1 if they are not pooled.
 func classOf(charge int) int {
-	switch charge {
-	case SmallChunkBytes:
-		return 0
-	case ChunkBytes:
-		return 1
-	default:
+	if charge < LeastChunkBytes || charge > ChunkBytes || charge&(charge-1) != 0 {
 		return -1
 	}
+	return bits.TrailingZeros(uint(charge / LeastChunkBytes))
+}
+
+// keepLocked puts a chunk into its pool. When the pools are full, the largest
+// makes room: what it holds was of use when batches were of another size.
+func (b *Budget) keepLocked(c *Chunk, class int) {
+	for b.freeSum+c.charge > maxFreeBytes {
+		most := class
+		for other := range b.free {
+			if len(b.free[other])<<other > len(b.free[most])<<most {
+				most = other
+			}
+		}
+		n := len(b.free[most])
+		if most == class || n == 0 {
+			return
+		}
+		b.freeSum -= LeastChunkBytes << most
+		b.free[most][n-1] = nil
+		b.free[most] = b.free[most][:n-1]
+	}
+	c.Bytes = c.Bytes[:0]
+	b.free[class] = append(b.free[class], c)
+	b.freeSum += c.charge
 }
 
 // Adopt charges memory that exists already, whatever the budget says: what a
@@ -317,13 +350,28 @@ func (b *Budget) Release(chunks ...*Chunk) {
 		c.account.credits++
 		c.account.stalled = false
 		c.account = nil
-		if class := classOf(c.charge); class >= 0 && cap(c.Bytes) == c.charge && b.freeSum+c.charge <= maxFreeBytes {
-			c.Bytes = c.Bytes[:0]
-			b.free[class] = append(b.free[class], c)
-			b.freeSum += c.charge
+		if class := classOf(c.charge); class >= 0 && cap(c.Bytes) == c.charge {
+			b.keepLocked(c, class)
 		}
 	}
+	if b.used == 0 {
+		b.restLocked()
+	}
 	b.afterCreditLocked(nil)
+}
+
+// restLocked gives back what is free beyond restingFreeBytes in chunks below the
+// largest, the larger first.
+func (b *Budget) restLocked() {
+	const largest = chunkClasses - 1
+	sum := b.freeSum - len(b.free[largest])*ChunkBytes
+	for class := largest - 1; class >= 0 && sum > restingFreeBytes; class-- {
+		size := LeastChunkBytes << class
+		gone := min(len(b.free[class]), (sum-restingFreeBytes+size-1)/size)
+		sum -= gone * size
+		b.freeSum -= gone * size
+		b.free[class] = append([]*Chunk(nil), b.free[class][:len(b.free[class])-gone]...)
+	}
 }
 
 // serveLocked grants what can be granted, in order of arrival, and notes what
@@ -401,5 +449,5 @@ func (b *Budget) Close(reason error) {
 		w.spot.Wake()
 	}
 	b.line = nil
-	b.free, b.freeSum = [2][]*Chunk{}, 0
+	b.free, b.freeSum = [chunkClasses][]*Chunk{}, 0
 }

@@ -91,7 +91,10 @@ func acquire(t *testing.T, b *Budget, a *Account, n int) *Chunk {
 func TestChunksAndCharges(t *testing.T) {
 	b := NewBudget(mega, seams.NewParking())
 	a := b.NewAccount("a", 1)
-	for n, charge := range map[int]int{1: SmallChunkBytes, SmallChunkBytes: SmallChunkBytes, SmallChunkBytes + 1: ChunkBytes, ChunkBytes: ChunkBytes, ChunkBytes + 1: ChunkBytes + 1} {
+	for n, charge := range map[int]int{
+		1: LeastChunkBytes, LeastChunkBytes: LeastChunkBytes, LeastChunkBytes + 1: 2 * LeastChunkBytes, 5000: 8 << 10,
+		ChunkBytes/2 + 1: ChunkBytes, ChunkBytes: ChunkBytes, ChunkBytes + 1: ChunkBytes + 1,
+	} {
 		c := acquire(t, b, a, n)
 		if b.Used() != charge || cap(c.Bytes) < n || len(c.Bytes) != 0 {
 			t.Errorf("%d bytes: charged %d, chunk of %d", n, b.Used(), cap(c.Bytes))
@@ -318,4 +321,49 @@ func callAtRandom(t *testing.T, b *Budget, accounts []*Account, random *rand.Ran
 		}
 	}
 	b.Release(held...)
+}
+
+// TestPoolsMakeRoom: chunks of a size that is no longer asked for do not keep out
+// those that are.
+func TestPoolsMakeRoom(t *testing.T) {
+	b := NewBudget(4*maxFreeBytes, seams.NewParking())
+	a := b.NewAccount("a", 1)
+	take := func(n, bytes int) (held []*Chunk) {
+		for range n {
+			held = append(held, acquire(t, b, a, bytes))
+		}
+		return held
+	}
+	inUse := take(1, ChunkBytes)
+	b.Release(take(maxFreeBytes/ChunkBytes, ChunkBytes)...)
+	if b.freeSum != maxFreeBytes {
+		t.Fatalf("%d bytes are kept", b.freeSum)
+	}
+	small := take(100, LeastChunkBytes)
+	b.Release(small...)
+	if n := len(b.free[0]); n != 100 || b.freeSum > maxFreeBytes {
+		t.Errorf("%d small chunks and %d bytes are kept", n, b.freeSum)
+	}
+	sum := 0
+	for class, chunks := range b.free {
+		for _, c := range chunks {
+			if c.charge != LeastChunkBytes<<class || cap(c.Bytes) != c.charge {
+				t.Fatalf("class %d holds %d bytes", class, c.charge)
+			}
+			sum += c.charge
+		}
+	}
+	if sum != b.freeSum {
+		t.Errorf("%d bytes are kept, counted %d", sum, b.freeSum)
+	}
+	// When nothing is in use any more, most of what is in small chunks goes.
+	b.Release(take(3000, LeastChunkBytes)...)
+	large := len(b.free[chunkClasses-1])
+	b.Release(inUse...)
+	if n := len(b.free[0]); n != restingFreeBytes/LeastChunkBytes || len(b.free[chunkClasses-1]) < large {
+		t.Errorf("at rest %d small chunks and %d large of %d are kept", n, len(b.free[chunkClasses-1]), large)
+	}
+	if most := restingFreeBytes + len(b.free[chunkClasses-1])*ChunkBytes; b.freeSum != most || b.Used() != 0 {
+		t.Errorf("at rest %d bytes are kept, expected %d", b.freeSum, most)
+	}
 }

@@ -65,7 +65,7 @@ func TestEmptyShareIsNotKeptOut(t *testing.T) {
 	}
 	waits := ask(t, b, context.Background(), s[2], ChunkBytes)
 	for range ChunkBytes / SmallChunkBytes {
-		acquire(t, b, b.NewShare(common, "one of many", 0.5), 1) // though somebody waits for the common part
+		acquire(t, b, b.NewShare(common, "one of many", 0.5), SmallChunkBytes) // though somebody waits for the common part
 	}
 	if common.used != 11*ChunkBytes {
 		t.Errorf("%d bytes are held in common", common.used)

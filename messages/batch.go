@@ -113,6 +113,9 @@ type PartitionReady struct {
 	Class Class
 }
 
+// PartitionsReady tells a broker of several, whose lingers ended together.
+type PartitionsReady struct{ Partitions []PartitionReady }
+
 // AssignLeader tells an accumulator which broker to offer its batches to.
 type AssignLeader struct {
 	// Broker is nil while the partition has no leader.

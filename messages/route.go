@@ -29,6 +29,9 @@ type Admission struct {
 	Taken bool
 	// Urgent ends the linger of the batch the record lands in.
 	Urgent bool
+	// Prompt says that the callback is Troupe's own: it neither blocks nor panics,
+	// and may run in an actor's turn.
+	Prompt bool
 	// Wait lets the caller wait for room, for MaxBlock at the most unless the
 	// context has a deadline of its own; 0 leaves it to the context.
 	Wait     bool

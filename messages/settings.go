@@ -65,6 +65,7 @@ type Settings struct {
 	Stamps     *seams.Stamps // of Clock; the supervisor makes them
 	Transport  seams.Transport
 	Executor   seams.Executor
+	CodecCrew  seams.Executor // runs codecs: a bounded number at a time on Executor
 	Parking    seams.Parking
 	Randomness seams.Randomness
 	Dispatcher actor.Dispatcher

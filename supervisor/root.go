@@ -83,10 +83,11 @@ func Start(parent actor.SpawnerContext, c Config) (*Troupe, error) {
 	}
 	s.Sequences, s.Stamps, s.Gate = sequencer.NewLedger(), seams.NewStamps(s.Clock), s.NewGate()
 	r.budget = memory.NewBudget(s.BufferBytes, s.Parking)
+	lingers := accumulator.NewLingers(s, system)
 	r.routes = router.New(router.Config{
 		Settings: s, Budget: r.budget, Partitioner: c.Partitioner, HashedByMurmur2: c.HashedByMurmur2, Supervisor: restartBugs{settings: s},
 		Spawn: func(parent actor.SpawnerContext, spec messages.AccumulatorSpec) (messages.Appender, error) {
-			return accumulator.Spawn(parent, s, r.budget, r.self, spec)
+			return accumulator.Spawn(parent, s, r.budget, lingers, r.self, spec)
 		},
 	}, system)
 	if _, used := system.ProcessRegistry.GetLocal(r.processID); used {

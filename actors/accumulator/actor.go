@@ -14,16 +14,23 @@ import (
 // the way to its box.
 type accumulator struct{ box *Box }
 
+// NewLingers returns the line of lingers for the accumulators of one producer.
+func NewLingers(settings *messages.Settings, system *actor.ActorSystem) *Lingers {
+	return newLingers(settings, func(leader messages.AssignLeader, news *messages.PartitionsReady) {
+		system.Root.Send(leader.Broker, news)
+	})
+}
+
 // Spawn starts the accumulator of a topic-partition below parent and returns its
 // box. Requests for metadata and epochs go to root.
-func Spawn(parent actor.SpawnerContext, settings *messages.Settings, budget *memory.Budget, root *actor.PID, spec messages.AccumulatorSpec) (*Box, error) {
+func Spawn(parent actor.SpawnerContext, settings *messages.Settings, budget *memory.Budget, lingers *Lingers, root *actor.PID, spec messages.AccumulatorSpec) (*Box, error) {
 	name := fmt.Sprintf("topic/%s/%d", spec.Topic, spec.Partition)
 	if spec.Incarnation > 1 {
 		name = fmt.Sprintf("%s.%d", name, spec.Incarnation)
 	}
 	path := settings.Name + "/" + name
 	b := &Box{
-		Mailbox: seams.NewMailbox(path, settings.Tracer), settings: settings, budget: budget,
+		Mailbox: seams.NewMailbox(path, settings.Tracer), settings: settings, budget: budget, lingers: lingers,
 		system: parent.ActorSystem(), root: root, topicID: spec.TopicID, timing: seams.Never,
 		state: *newState(config{
 			topic: spec.Topic, partition: spec.Partition, batchMaxBytes: settings.BatchMaxBytes, linger: settings.Linger,

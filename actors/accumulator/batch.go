@@ -3,7 +3,9 @@ package accumulator
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -82,6 +84,7 @@ type batch struct {
 
 	lingerUntil seams.Instant
 	urgent      bool
+	prompt      bool // no callback is the user's
 
 	sealed      bool
 	compressing bool
@@ -99,6 +102,11 @@ type batch struct {
 	lastError   error
 	current     *attempt // the attempt in flight
 	first       attempt
+
+	// Room for what most batches need, so that they are one allocation.
+	chunkRoom [2]*memory.Chunk
+	firstRoom [2]int32
+	sliceRoom [3][]byte // of the first attempt
 
 	answered      []uint64 // bit per record answered ahead of the batch
 	answeredCount int32
@@ -157,6 +165,7 @@ func (o batchOrder) String() string {
 // newBatch returns an open batch without a buffer.
 func newBatch(box *Box, order batchOrder, acks messages.Acks, codec codecs.ID) *batch {
 	b := &batch{box: box, order: order, acks: acks, codec: codec, broker: -1, side: box.takeSide()}
+	b.chunks, b.chunkFirst = b.chunkRoom[:0], b.firstRoom[:0]
 	b.holds.Store(1)
 	return b
 }
@@ -242,6 +251,9 @@ func (b *batch) add(a *messages.Admission, unixMs int64, now seams.Instant) {
 	if a.Urgent {
 		b.urgent = true
 	}
+	if !a.Prompt {
+		b.prompt = false
+	}
 	// Last: until here the record is not in the batch, whatever happens.
 	n := len(encoded)
 	b.tail = encoded[n:n]
@@ -262,7 +274,11 @@ func (a *attempt) frame() (header []byte) {
 	default:
 		header = b.chunks[0].Bytes[:protocol.BatchHeaderSize]
 	}
-	a.slices = append(make([][]byte, 0, len(b.chunks)+1), header)
+	if a == &b.first && len(b.chunks) < len(b.sliceRoom) {
+		a.slices = append(b.sliceRoom[:0], header)
+	} else {
+		a.slices = append(make([][]byte, 0, len(b.chunks)+1), header)
+	}
 	if b.packed != nil {
 		a.slices = append(a.slices, b.packed)
 		return header
@@ -376,13 +392,22 @@ func (b *batch) status() messages.Status {
 	return messages.NotPersisted
 }
 
-// contiguous returns the encoded records as one slice, copied together when they
-// stand in several chunks.
-func (b *batch) contiguous() []byte {
+// workbench is where a batch is compressed: what it needs is not known before, and
+// kept for the next batch. There are as many as codecs run at once.
+type workbench struct {
+	plain  []byte // the records of several chunks, copied together
+	packed []byte
+}
+
+var benches = sync.Pool{New: func() any { return new(workbench) }}
+
+// contiguous returns the encoded records as one slice, copied together in room
+// when they stand in several chunks.
+func (b *batch) contiguous(room *[]byte) []byte {
 	if len(b.chunks) == 1 {
 		return b.chunks[0].Bytes[protocol.BatchHeaderSize:]
 	}
-	joined := make([]byte, 0, b.bytes)
+	joined := slices.Grow((*room)[:0], b.bytes)
 	for i, c := range b.chunks {
 		records := c.Bytes
 		if i == 0 {
@@ -390,5 +415,6 @@ func (b *batch) contiguous() []byte {
 		}
 		joined = append(joined, records...)
 	}
+	*room = joined
 	return joined
 }

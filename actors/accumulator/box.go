@@ -1,8 +1,10 @@
 package accumulator
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,20 +25,23 @@ type Box struct {
 	*seams.Mailbox
 	settings *messages.Settings
 	budget   *memory.Budget
+	lingers  *Lingers
 	system   *actor.ActorSystem
 	root     *actor.PID // metadata requests, epoch requests and failures go there
 	pid      *actor.PID
 	topicID  [16]byte
 	account  atomic.Pointer[memory.Account]
+	ready    atomic.Pointer[messages.PartitionReady]
 	lane     lane
 	timer    seams.Timer
 
-	mu       sync.Mutex
-	assigned *messages.AssignLeader // not taken in yet
-	kept     bool                   // the last sequence is in the ledger
-	state    State
-	timing   seams.Instant // when the timer is set to fire
-	sides    []*side
+	mu        sync.Mutex
+	assigned  *messages.AssignLeader // not taken in yet
+	kept      bool                   // the last sequence is in the ledger
+	lingering bool                   // the box stands in the line of lingers
+	state     State
+	timing    seams.Instant // when the timer is set to fire
+	sides     []*side
 }
 
 var (
@@ -148,7 +153,7 @@ func (b *Box) AppendAll(records []messages.Admission, chunks *[]*memory.Chunk) (
 func (b *Box) NeedBytes(n int) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.state.needBytes(n)
+	return b.state.needBytes(n, b.budget.Pressed())
 }
 
 // BacklogBytes implements messages.Appender.
@@ -332,9 +337,42 @@ func (b *Box) step() {
 	b.takeLeader(now)
 	b.state.crashes = 0
 	b.state.review(now)
+	b.waitForLinger(now)
 	at := b.state.nextDeadline(now)
 	held = false
 	b.unlock(at)
+}
+
+// lingerEnded is the end of a linger, of the open batch or of one before it. It
+// returns whom to tell that the partition is ready, if it is. A crash here concerns
+// this partition alone.
+func (b *Box) lingerEnded(now seams.Instant) (leader messages.AssignLeader, class messages.Class, ready bool) {
+	b.mu.Lock()
+	held := true
+	defer func() {
+		if !held {
+			return
+		}
+		b.survive(&held, recover(), "the end of a linger crashed")
+		ready = false
+	}()
+	b.lingering = false
+	b.state.review(now)
+	b.waitForLinger(now)
+	at := b.state.nextDeadline(now)
+	leader, class, ready = b.state.leader, b.state.fx.class, b.state.fx.announce
+	b.state.fx.announce = false
+	held = false
+	b.unlock(at)
+	return leader, class, ready
+}
+
+// waitForLinger puts the box in the line of lingers if its batch has to wait there
+// and it does not.
+func (b *Box) waitForLinger(now seams.Instant) {
+	if until := b.state.lingering(now); until != seams.Never {
+		b.state.fx.lingerUntil = until
+	}
 }
 
 // takeLeader tells the state who leads the partition, if that is news.
@@ -358,6 +396,7 @@ func (b *Box) adopt() {
 	b.state.step(now)
 	b.takeLeader(now)
 	b.state.review(now)
+	b.waitForLinger(now)
 	at := b.state.nextDeadline(now)
 	held = false
 	b.unlock(at)
@@ -376,16 +415,20 @@ func (b *Box) unlock(wakeAt seams.Instant) {
 		b.timing = wakeAt
 		b.timer.Reset(wakeAt)
 	}
+	if fx.lingerUntil > 0 && !b.lingering {
+		b.lingering = true
+		b.lingers.add(b, fx.lingerUntil)
+	}
 	b.mu.Unlock()
 	if len(fx.freed) > 0 {
 		// Before the callbacks: one that hangs must not keep the budget.
 		b.budget.Release(fx.freed...)
 	}
 	if fx.announce {
-		b.system.Root.Send(leader, &messages.PartitionReady{Taker: b, Class: fx.class})
+		b.system.Root.Send(leader, b.announcement(fx.class))
 	}
 	for _, batch := range fx.compress {
-		b.settings.Executor.Run(func() { b.compress(batch) })
+		b.settings.CodecCrew.Run(func() { b.compress(batch) })
 	}
 	if len(fx.answers) > 0 {
 		b.lane.add(fx.answers)
@@ -402,6 +445,17 @@ func (b *Box) unlock(wakeAt seams.Instant) {
 	if fx.fatal != nil {
 		b.system.Root.Send(b.root, &messages.ProducerFailed{Err: fx.fatal})
 	}
+}
+
+// announcement is what tells a broker that the partition is ready. It is never
+// changed, so that most partitions need one only.
+func (b *Box) announcement(class messages.Class) *messages.PartitionReady {
+	if m := b.ready.Load(); m != nil && m.Class == class {
+		return m
+	}
+	m := &messages.PartitionReady{Taker: b, Class: class}
+	b.ready.Store(m)
+	return m
 }
 
 // compress packs a sealed batch. Nobody else touches its records meanwhile; if
@@ -434,16 +488,19 @@ func (b *Box) pack(p *batch) (packed []byte, err error) {
 	if err != nil {
 		return nil, err
 	}
-	records := p.contiguous()
+	bench := benches.Get().(*workbench)
+	defer benches.Put(bench)
+	records := p.contiguous(&bench.plain)
 	const header = protocol.BatchHeaderSize
-	packed, err = codec.Compress(make([]byte, header, header+len(records)/2), records)
+	packed, err = codec.Compress(slices.Grow(bench.packed[:0], header)[:header], records)
 	if err != nil || len(packed) >= header+len(records) {
 		return nil, err
 	}
 	if len(packed) < header {
 		return nil, errors.New("the codec did not append to what it was given")
 	}
-	return packed, nil
+	bench.packed = packed
+	return bytes.Clone(packed), nil // as large as it is: the budget counts it
 }
 
 // batchAnswered counts a batch whose callbacks have all returned.

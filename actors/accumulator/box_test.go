@@ -56,11 +56,11 @@ func newStage(t *testing.T) *stage {
 		Name: "test", BatchMaxBytes: 2000, Linger: time.Millisecond, DeliveryTimeout: time.Minute, Idempotent: true,
 		MaxInFlight: 5, UnnumberedInFlight: 2, SlowRequest: time.Minute, Codecs: registry, Log: zerolog.Nop(),
 		Retry: messages.RetryPolicy{InitialRetryTime: time.Millisecond, MaxRetryTime: 2 * time.Millisecond, Multiplier: 2, Retries: -1},
-		Clock: clock, Stamps: seams.NewStamps(clock), Executor: seams.NewExecutor(), Randomness: seams.SeededRandomness(1),
+		Clock: clock, Stamps: seams.NewStamps(clock), Executor: seams.NewExecutor(), CodecCrew: seams.NewExecutor(), Randomness: seams.SeededRandomness(1),
 		Dispatcher: s.queue, Sequences: noSequences{},
 	}
 	s.root = s.system.Root.Spawn(actor.PropsFromFunc(func(actor.Context) {}))
-	box, err := Spawn(s.system.Root, settings, s.budget, s.root, messages.AccumulatorSpec{Topic: "t", Partition: 3, After: messages.NoIdentity})
+	box, err := Spawn(s.system.Root, settings, s.budget, NewLingers(settings, s.system), s.root, messages.AccumulatorSpec{Topic: "t", Partition: 3, After: messages.NoIdentity})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,8 +79,13 @@ func newStage(t *testing.T) *stage {
 // broker makes an actor of a function.
 func (s *stage) broker(receive func(*messages.PartitionReady)) *actor.PID {
 	pid := s.system.Root.Spawn(actor.PropsFromFunc(func(c actor.Context) {
-		if m, ok := c.Message().(*messages.PartitionReady); ok {
+		switch m := c.Message().(type) {
+		case *messages.PartitionReady:
 			receive(m)
+		case *messages.PartitionsReady:
+			for i := range m.Partitions {
+				receive(&m.Partitions[i])
+			}
 		}
 	}))
 	s.t.Cleanup(func() { _ = s.system.Root.StopFuture(pid).Wait() })

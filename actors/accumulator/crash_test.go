@@ -68,7 +68,7 @@ func TestCrashBetweenTwoLines(t *testing.T) {
 // the line of answers, and no other will come. It counts as lost.
 func TestCrashOverAnAnswer(t *testing.T) {
 	r, a, got := inFlight(t)
-	r.s.settling = result{a, okResult(4)} // step crashed in settle
+	r.s.settling = a // step crashed in settle
 	if err := r.s.mend(r.now); err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,8 @@
 //
 // Records come in on the caller's goroutine (Box.Append); batches go out in the
 // broker's turn (Box.Take); answers come back as results that the actor's turn
-// settles and hands to the completion lane, where the user's callbacks run.
+// settles and hands to the completion lane, where the user's callbacks run. Lingers
+// is one line and one timer for the open batches of all partitions.
 //
 // What never happens here: I/O, a choice of partition, a wait.
 package accumulator

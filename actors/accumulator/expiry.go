@@ -159,7 +159,16 @@ func (s *State) hasEnded(b *batch, now seams.Instant) bool {
 	return false
 }
 
-// nextDeadline is when the state wants to step again if nothing else happens.
+// lingering is when the open batch is ready of itself, if that is to come.
+func (s *State) lingering(now seams.Instant) seams.Instant {
+	if o := s.open; o != nil && o.count > 0 && o.lingerUntil > now {
+		return o.lingerUntil
+	}
+	return seams.Never
+}
+
+// nextDeadline is when the state wants to step again if nothing else happens, but
+// for the end of a linger.
 func (s *State) nextDeadline(now seams.Instant) seams.Instant {
 	at := seams.Never
 	consider := func(b *batch) {
@@ -177,9 +186,6 @@ func (s *State) nextDeadline(now seams.Instant) seams.Instant {
 		}
 	}
 	if o := s.open; o != nil && o.count > 0 {
-		if o.lingerUntil > now {
-			at = min(at, o.lingerUntil)
-		}
 		consider(o)
 	}
 	if len(s.pending) > 0 {

@@ -56,7 +56,7 @@ func (l *later) run() {
 func (r *rig) enact() (*rigClock, *later) {
 	clock, executor := &rigClock{rig: r}, &later{}
 	r.box.RegisterHandlers(nil, idleDispatcher{})
-	r.box.settings.Clock, r.box.settings.Executor, r.box.timer = clock, executor, clock
+	r.box.settings.Clock, r.box.settings.Executor, r.box.settings.CodecCrew, r.box.timer = clock, executor, executor, clock
 	r.box.lane.run = r.box.lane.drain
 	return clock, executor
 }
@@ -92,8 +92,12 @@ func TestNewIncarnationDerivesAgain(t *testing.T) {
 	if d := got["a"]; len(d) != 1 || d[0].Status != messages.Persisted {
 		t.Errorf("a: %+v", d)
 	}
-	if linger := r.now.Add(testConfig().linger); clock.at != linger {
-		t.Errorf("the timer fires at %v, the batch behind lingers until %v", clock.at, linger)
+	end := r.now.Add(testConfig().linger)
+	if l := r.box.lingers; l.timing != end || len(l.line) != 1 || l.line[0] != (linger{r.box, end}) {
+		t.Errorf("the lingers are looked at at %v, the batch behind lingers until %v", l.timing, end)
+	}
+	if due := r.now.Add(testConfig().deliveryTimeout); clock.at > due {
+		t.Errorf("the timer fires at %v, the batch behind is due at %v", clock.at, due)
 	}
 }
 
@@ -192,7 +196,7 @@ func TestMemoryComesBackBeforeCallbacks(t *testing.T) {
 	r.box.mu.Lock()
 	r.box.unlock(seams.Never)
 	ledger := a.batch.charged
-	if used := r.budget.Used(); len(got) != 0 || used > chunks-memory.SmallChunkBytes || ledger >= memory.SmallChunkBytes {
+	if used := r.budget.Used(); len(got) != 0 || used > chunks-memory.LeastChunkBytes || ledger >= memory.LeastChunkBytes {
 		t.Errorf("before the callback %d of %d bytes are used, %d of them for bookkeeping", used, chunks, ledger)
 	}
 	executor.run()
@@ -230,5 +234,21 @@ func TestFlushLeavesExpiredBatches(t *testing.T) {
 	}
 	if !after() {
 		t.Error("a flush waits for a batch that had expired")
+	}
+}
+
+// TestNothingIsKeptOfSettledBatches: ten thousand idle partitions would each keep
+// their last batch.
+func TestNothingIsKeptOfSettledBatches(t *testing.T) {
+	r, a, _ := inFlight(t)
+	r.deliver(a, okResult(4))
+	r.effects()
+	a.WriteEnded()
+	for _, line := range [][]*batch{r.s.inFlight, r.s.pending} {
+		for _, b := range line[:cap(line)] {
+			if b == a.batch {
+				t.Error("the settled batch is still in reach")
+			}
+		}
 	}
 }

@@ -53,6 +53,7 @@ func newRig(t testing.TB, c config) *rig {
 	}
 	budget := memory.NewBudget(64<<20, seams.NewParking())
 	b := &Box{
+		lingers: &Lingers{timer: silentTimer{}, timing: seams.Never},
 		Mailbox: seams.NewMailbox("test", nil), budget: budget, timing: seams.Never, state: *newState(c),
 		settings: &messages.Settings{Codecs: registry, Log: zerolog.Nop()},
 	}
@@ -82,7 +83,7 @@ func (r *rig) append(a *messages.Admission) messages.AppendStatus {
 		if a.Chunk != nil {
 			r.budget.Release(a.Chunk)
 		}
-		chunk, err := r.budget.TryAcquire(r.box.Account(), r.s.needBytes(a.Bytes))
+		chunk, err := r.budget.TryAcquire(r.box.Account(), r.s.needBytes(a.Bytes, false))
 		if err != nil {
 			r.t.Fatal(err)
 		}

@@ -24,11 +24,43 @@ type lane struct {
 
 func (l *lane) add(answers []answer) {
 	l.mu.Lock()
+	if !l.running && allPrompt(answers) {
+		l.running = true
+		l.mu.Unlock()
+		l.answerHere(answers)
+		return
+	}
 	l.queue = append(l.queue, answers...)
 	start := !l.running
 	l.running = true
 	l.mu.Unlock()
 	if start {
+		l.box.settings.Executor.Run(l.run)
+	}
+}
+
+// allPrompt reports whether no code of the user's is among the callbacks.
+func allPrompt(answers []answer) bool {
+	for i := range answers {
+		if !answers[i].batch.prompt {
+			return false
+		}
+	}
+	return true
+}
+
+// answerHere calls back in the turn of whoever settled. It spares a Send a switch
+// of goroutines. What comes in meanwhile stands behind it, and gets a turn of its
+// own.
+func (l *lane) answerHere(answers []answer) {
+	for i := range answers {
+		l.answer(&answers[i])
+	}
+	l.mu.Lock()
+	more := len(l.queue) > 0
+	l.running = more
+	l.mu.Unlock()
+	if more {
 		l.box.settings.Executor.Run(l.run)
 	}
 }

@@ -361,7 +361,7 @@ func (w *walk) refresh() {
 func (w *walk) advance(d time.Duration) {
 	end := w.now.Add(d)
 	for range 1000 {
-		at := w.s.nextDeadline(w.now)
+		at := min(w.s.nextDeadline(w.now), w.s.lingering(w.now))
 		if at > end {
 			break
 		}

@@ -452,7 +452,7 @@ func codeByName(name string) protocol.ErrorCode {
 func (s *script) advance(d time.Duration) {
 	end := s.now.Add(d)
 	for range 10_000 {
-		at := s.s.nextDeadline(s.now)
+		at := min(s.s.nextDeadline(s.now), s.s.lingering(s.now))
 		if at > end {
 			break
 		}

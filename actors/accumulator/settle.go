@@ -2,6 +2,7 @@ package accumulator
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/troupe-kafka/troupe/messages"
@@ -21,7 +22,7 @@ func (s *State) settle(a *attempt, r messages.Result) {
 	b.current = nil
 	for i, f := range s.inFlight {
 		if f == b {
-			s.inFlight = append(s.inFlight[:i], s.inFlight[i+1:]...)
+			s.inFlight = slices.Delete(s.inFlight, i, i+1) // and nothing of it is kept
 			break
 		}
 	}

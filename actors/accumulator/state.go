@@ -3,6 +3,7 @@ package accumulator
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/troupe-kafka/troupe/codecs"
@@ -16,6 +17,8 @@ const (
 	// producerForgottenAfter is how long a partition may be idle before it has
 	// to expect that its broker forgot its producer (KAFKA-15591).
 	producerForgottenAfter = time.Hour
+	// pressedChunkBytes is the least chunk to ask for while others wait for one.
+	pressedChunkBytes = 16 << 10
 	// sequenceModulus: sequences run from 0 to 2^31−1 and start again at 0.
 	sequenceModulus = 1 << 31
 )
@@ -56,6 +59,8 @@ type effects struct {
 	bumpFrom messages.Identity
 	hint     *messages.LeaderHinted
 	fatal    error
+	// lingerUntil is when to look at a new batch; 0: none was begun.
+	lingerUntil seams.Instant
 }
 
 // answer asks the completion lane to answer one batch, or with only set some
@@ -78,30 +83,32 @@ type State struct {
 	inFlight []*batch // handed over, in order of hand-over
 	results  []result // answers of the broker not yet settled
 
+	// The flags stand together: there may be ten thousand idle partitions.
+	announced   bool
+	oneInFlight bool // until an attempt numbered after gate succeeds
+	slow        bool
+	needsEpoch  bool // the sequence has a gap: no new number under identity
+	suspect     bool // a crash may have come between two halves of a change
+
+	nextSequence int32
 	leader       messages.AssignLeader
-	announced    bool
 	retryAt      seams.Instant
 	failures     int    // attempts that failed since the last success
-	oneInFlight  bool   // until an attempt numbered after gate succeeds
 	gate         uint64 // the last attempt when oneInFlight was set
 	attemptCount uint64
 	batchCount   batchOrder
 	lastSuccess  seams.Instant
 	lastAppend   seams.Instant // when the last batch was begun
-	slow         bool
 	limit        sizeLimit
 
-	identity     messages.Identity
-	nextSequence int32
-	needsEpoch   bool // the sequence has a gap: no new number under identity
-	broken       messages.Identity
-	brokenFrom   batchOrder // order of the first batch that cannot stand in a log under broken
+	identity   messages.Identity
+	broken     messages.Identity
+	brokenFrom batchOrder // order of the first batch that cannot stand in a log under broken
 
 	closed        error
 	unsettled     batchList // every batch without an outcome, wherever it is
-	settling      result    // what a step is deciding about, should it crash
+	settling      *attempt  // what a step is deciding about, should it crash
 	crashes       int       // since the last step that ended
-	suspect       bool      // a crash may have come between two halves of a change
 	answeringOpen int       // whole batches in the completion lane
 	backlogBytes  int       // in pending
 	lastBytes     int       // size of the last sealed batch
@@ -169,8 +176,8 @@ func (s *State) admit(a *messages.Admission, unixMs int64, now seams.Instant) {
 }
 
 // appendRecord takes one record into the open batch, or says what is missing.
-// It reports whether the partition must be reviewed, and with a new batch the
-// instant of its linger's end.
+// It reports whether the partition must be reviewed, and when to step at the
+// latest. The end of a new batch's linger is left in the effects.
 func (s *State) appendRecord(a *messages.Admission, box *Box, unixMs int64, now seams.Instant) (status messages.AppendStatus, review bool, wakeAt seams.Instant) {
 	wakeAt = seams.Never
 	if s.closed != nil {
@@ -189,11 +196,12 @@ func (s *State) appendRecord(a *messages.Admission, box *Box, unixMs int64, now 
 		o = s.enlist(newBatch(box, s.batchCount*orderStep, a.Acks, a.Codec))
 		o.numbered = s.idempotent && a.Acks == messages.AcksAll
 		o.lingerUntil = now.Add(s.linger)
+		o.prompt = true
 		s.lastAppend = now
 		s.open = o
-		wakeAt = o.lingerUntil
-		if s.linger == 0 {
-			wakeAt = now.Add(s.deliveryTimeout)
+		wakeAt = now.Add(s.deliveryTimeout)
+		if s.linger > 0 {
+			s.fx.lingerUntil = o.lingerUntil
 		}
 	}
 	if cap(o.tail) < a.Bytes {
@@ -331,9 +339,9 @@ func (s *State) step(now seams.Instant) {
 		r := s.results[i]
 		s.results[i] = result{}
 		if r.attempt != nil { // nil: an earlier incarnation crashed over it
-			s.settling = r
+			s.settling = r.attempt
 			s.settle(r.attempt, r.Result)
-			s.settling = result{}
+			s.settling = nil
 		}
 	}
 	s.results = s.results[:0]
@@ -366,7 +374,7 @@ func (s *State) openIsReady(now seams.Instant) bool {
 func (s *State) unqueue(b *batch) {
 	for i, p := range s.pending {
 		if p == b {
-			s.pending = append(s.pending[:i], s.pending[i+1:]...)
+			s.pending = slices.Delete(s.pending, i, i+1)
 			s.backlogBytes -= b.bytes
 			return
 		}
@@ -386,12 +394,19 @@ func (s *State) requeue(b *batch) {
 	s.backlogBytes += b.bytes
 }
 
-// needBytes is the size of the chunk that a record of n bytes asks for: small
-// for a partition whose batches are small.
-func (s *State) needBytes(n int) int {
+// needBytes is the size of the chunk that a record of n bytes asks for. A batch
+// begins with as much as the last one took, and then doubles what it has, up to
+// what it may hold. While callers wait for the budget it does so in large steps:
+// who waits for each small one sees its batch go between two of them, and ever
+// smaller batches keep the broker from its rate.
+func (s *State) needBytes(n int, pressed bool) int {
 	n += protocol.BatchHeaderSize // in case it comes to begin a batch
-	if (s.open == nil || s.open.count == 0) && s.lastBytes < memory.SmallChunkBytes*3/4 {
-		return max(n, memory.SmallChunkBytes)
+	want, left := s.lastBytes+protocol.BatchHeaderSize, s.limit.bytes+protocol.BatchHeaderSize
+	if o := s.open; o != nil && o.count > 0 {
+		want, left = o.bytes, s.limit.bytes-o.bytes
 	}
-	return max(n, memory.ChunkBytes)
+	if pressed {
+		want = max(want, pressedChunkBytes)
+	}
+	return max(n, min(want, left, memory.ChunkBytes))
 }

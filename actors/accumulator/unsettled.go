@@ -74,14 +74,14 @@ var errCrashesAgain = errors.New("it crashes again and again")
 func (s *State) mend(now seams.Instant) error {
 	s.suspect = false
 	s.announced = false
-	r := s.settling
-	s.settling = result{}
+	a := s.settling
+	s.settling = nil
 	err := s.invariant()
 	if s.crashes++; err == nil && s.crashes > maxCrashes {
 		err = errCrashesAgain
 	}
 	if err == nil {
-		if a := r.attempt; a != nil && a.batch.current == a {
+		if a != nil && a.batch.current == a {
 			s.settle(a, messages.Result{Now: now, Broker: a.broker, Sent: true, Err: errCrashed})
 		}
 		return nil

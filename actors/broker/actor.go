@@ -100,6 +100,10 @@ func (b *broker) Receive(c actor.Context) {
 		b.timer = b.Settings.Clock.NewTimer(func() { system.Root.Send(self, &seams.Woken{}) })
 	case *messages.PartitionReady:
 		b.state.partitionReady(m.Taker, m.Class)
+	case *messages.PartitionsReady:
+		for _, p := range m.Partitions {
+			b.state.partitionReady(p.Taker, p.Class)
+		}
 	case *messages.ResponseReceived:
 		b.responseReceived(c, m, now)
 	case *written:

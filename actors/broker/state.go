@@ -2,6 +2,7 @@ package broker
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -317,7 +318,7 @@ func (s *State) answered(l messages.Lane, correlation int32, now seams.Instant) 
 func (s *State) remove(lane *laneState, r *request) bool {
 	for i, f := range lane.inFlight {
 		if f == r {
-			lane.inFlight = append(lane.inFlight[:i], lane.inFlight[i+1:]...)
+			lane.inFlight = slices.Delete(lane.inFlight, i, i+1)
 			return true
 		}
 	}

@@ -175,7 +175,7 @@ func (p *parking) holdsAll(list []messages.Admission, spare []*memory.Chunk) boo
 // the topic has changed and the caller must look again.
 func (t *Topic) parkingRoom(ctx context.Context, list []messages.Admission, turn uint64, mayPark bool) (*memory.Chunk, bool, error) {
 	b := t.router.Budget
-	need, all := parkedBytes(list[0].Record), 0
+	need, all := max(parkedBytes(list[0].Record), memory.SmallChunkBytes), 0
 	for i := range list {
 		if all += parkedBytes(list[i].Record); all >= memory.ChunkBytes {
 			break

@@ -175,6 +175,8 @@ type Options struct {
 	Wait bool
 	// Urgent ends the linger of the batch that the record lands in.
 	Urgent bool
+	// Prompt says that the callback is no code of the user's, and does not block.
+	Prompt bool
 	// TimeoutMs is how long the broker may wait for its replicas; 0 takes the
 	// request timeout.
 	TimeoutMs int32
@@ -213,7 +215,8 @@ func (t *Topic) Produce(ctx context.Context, record *messages.Record, callback m
 	a.record = *record
 	a.Admission = messages.Admission{
 		Record: &a.record, Callback: callback, Context: own, Acks: o.Acks, Codec: o.Codec, Bytes: size, Urgent: o.Urgent, TimeoutMs: o.TimeoutMs,
-		Wait: o.Wait, MaxBlock: o.MaxBlock,
+		Prompt: o.Prompt,
+		Wait:   o.Wait, MaxBlock: o.MaxBlock,
 	}
 	err = t.admit(ctx, &a.Admission)
 	if a.Chunk != nil {

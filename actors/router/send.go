@@ -79,7 +79,7 @@ func (r *Router) SendAll(ctx, wait context.Context, records []messages.Record, c
 		}
 		todo = append(todo, entry{t, messages.Admission{
 			Record: record, Callback: callback, Context: own, Acks: o.Acks, Codec: o.Codec, Bytes: size, TimeoutMs: o.TimeoutMs,
-			Urgent: o.Urgent, Wait: o.Wait, MaxBlock: o.MaxBlock,
+			Urgent: o.Urgent, Prompt: o.Prompt, Wait: o.Wait, MaxBlock: o.MaxBlock,
 		}})
 	}
 	for round := 0; round < sendRounds && len(todo) > 0; round++ {

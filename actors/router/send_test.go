@@ -151,7 +151,7 @@ func TestSendDrainsAsTheBudgetAllows(t *testing.T) {
 	}
 	w.sendAll(context.Background(), records, &o, urgent)
 	other := w.Budget.NewAccount("another", 1)
-	held, err := w.Budget.TryAcquire(other, bufferBytes-w.Budget.Used()-memory.SmallChunkBytes)
+	held, err := w.Budget.TryAcquire(other, bufferBytes-w.Budget.Used()-memory.LeastChunkBytes)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,15 +21,15 @@ func (w *world) box(partition int32) *fakeBox { return w.boxes[fmt.Sprint("t/", 
 // TestStickyChoice: records without a key stay on a partition until a batch ends
 // and enough bytes have gone in.
 func TestStickyChoice(t *testing.T) {
-	w := newWorld(t, func(s *messages.Settings, _ *Config) { s.StickyBytes = 3 * memory.SmallChunkBytes })
+	w := newWorld(t, func(s *messages.Settings, _ *Config) { s.StickyBytes = 3 * memory.LeastChunkBytes })
 	w.hungry = true
 	topic := w.sticks(0, 1, 2, 3)
 	shard := &topic.sticky.shards[0]
 	var o outcomes
-	for range 200 {
+	for range 80 {
 		w.must(record("t", "0123456789"), &o)
 		for i := range int32(4) {
-			if b := w.box(i); len(b.held) > 0 && len(b.got)%50 == 0 {
+			if b := w.box(i); len(b.held) > 0 && len(b.got)%20 == 0 {
 				b.settle() // the next record begins a batch
 			}
 		}
