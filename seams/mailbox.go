@@ -196,7 +196,12 @@ type queue struct {
 
 func (q *queue) len() int { return len(q.in) + len(q.out) - q.next }
 
-func (q *queue) push(message any) { q.in = append(q.in, message) }
+func (q *queue) push(message any) {
+	if q.in == nil {
+		q.in = make([]any, 0, 4) // most actors have a few at once, sooner or later
+	}
+	q.in = append(q.in, message)
+}
 
 func (q *queue) pop() any {
 	if q.next == len(q.out) {

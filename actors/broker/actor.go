@@ -277,7 +277,10 @@ func (b *broker) connectionLost(c actor.Context, m *messages.ConnectionLost, now
 		return
 	}
 	lost := b.state.connectionLost(m)
-	err := fmt.Errorf("%w: broker %d (%s): %w", messages.ErrConnectionLost, b.Info.ID, b.Info.Address, m.Reason)
+	var err error
+	if len(lost) > 0 || m.Lane == messages.LaneControl {
+		err = fmt.Errorf("%w: broker %d (%s): %w", messages.ErrConnectionLost, b.Info.ID, b.Info.Address, m.Reason)
+	}
 	b.settleLost(c, lost, err, now)
 	if m.Lane == messages.LaneControl {
 		// Whoever asked has other brokers to ask.
@@ -327,7 +330,9 @@ func (b *broker) deadlines(c actor.Context, now seams.Instant) {
 		b.stopConnection(c, l)
 		b.state.connectionLost(&messages.ConnectionLost{Lane: l, Generation: b.state.lanes[l].generation, WasUp: true})
 	}
-	b.failControl(c, b.state.failControl(now, false), fmt.Errorf("%w: no connection to broker %d (%s)", messages.ErrRequestTimeout, b.Info.ID, b.Info.Address))
+	if failed := b.state.failControl(now, false); len(failed) > 0 {
+		b.failControl(c, failed, fmt.Errorf("%w: no connection to broker %d (%s)", messages.ErrRequestTimeout, b.Info.ID, b.Info.Address))
+	}
 }
 
 // moved takes in a new address: the old connections lead to somebody else.
