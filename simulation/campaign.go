@@ -102,12 +102,15 @@ func Run(system *actor.ActorSystem, c Campaign) Result {
 			result.Outcomes[p.delivery.Status]++
 		}
 	}
+	if len(result.Violations) == 0 {
+		r.bequeath() // otherwise who knows what is still going on
+	}
 	return result
 }
 
 func newRun(system *actor.ActorSystem, c *Campaign) *run {
 	r := &run{}
-	config := Config{System: system, Trace: c.Trace, Log: c.Log, lie: c.Lie}
+	config := Config{System: system, Trace: c.Trace, Log: c.Log, lie: c.Lie, estate: estates.Get().(*estate)}
 	if c.Plan != nil {
 		r.plan = *c.Plan
 		config.Faults = c.Plan.Faults
@@ -295,10 +298,10 @@ func (r *run) judge() []Violation {
 	// it exists and not refused (docs/adr/0003).
 	h.BufferLimit, h.BufferPeak = r.settings.BufferBytes+r.settings.BufferBytes/8, r.peak
 	h.Logs, h.Attempts = r.Logs(), r.Attempts()
-	h.Writes = make([]Write, 0, len(r.load.records))
 	for _, p := range r.load.records {
-		h.Writes = append(h.Writes, r.write(p))
+		r.estate.writes = append(r.estate.writes, r.write(p))
 	}
+	h.Writes = r.estate.writes
 	h.Observed = r.observed
 	return foremost(Check(h))
 }
