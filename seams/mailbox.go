@@ -197,8 +197,10 @@ type queue struct {
 func (q *queue) len() int { return len(q.in) + len(q.out) - q.next }
 
 func (q *queue) push(message any) {
-	if q.in == nil {
-		q.in = make([]any, 0, 4) // most actors have a few at once, sooner or later
+	if q.in == nil && q.out == nil {
+		// Most actors have a few at once, sooner or later.
+		both := make([]any, 8)
+		q.in, q.out = both[:0:4], both[4:4]
 	}
 	q.in = append(q.in, message)
 }
