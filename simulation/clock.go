@@ -19,6 +19,7 @@ type clock struct {
 	jumped  int64
 	created uint64
 	// heap has the timers that are set, the earliest first; none is in it twice.
+	// Each entry has four below it.
 	heap []deadline
 	// spent are timers that nobody knows any more.
 	spent []*timer
@@ -107,7 +108,7 @@ func (t *timer) Stop() {
 // up puts an entry at place i, or above it.
 func (c *clock) up(i int, d deadline) {
 	for i > 0 {
-		parent := (i - 1) / 2
+		parent := (i - 1) / 4
 		if !d.before(&c.heap[parent]) {
 			break
 		}
@@ -122,12 +123,14 @@ func (c *clock) up(i int, d deadline) {
 // down puts an entry at place i, or below it.
 func (c *clock) down(i int, d deadline) {
 	for {
-		child := 2*i + 1
+		child := 4*i + 1
 		if child >= len(c.heap) {
 			break
 		}
-		if child+1 < len(c.heap) && c.heap[child+1].before(&c.heap[child]) {
-			child++
+		for other := child + 1; other < min(4*i+5, len(c.heap)); other++ {
+			if c.heap[other].before(&c.heap[child]) {
+				child = other
+			}
 		}
 		if !c.heap[child].before(&d) {
 			break
@@ -148,7 +151,7 @@ func (c *clock) remove(i int) {
 	c.heap = c.heap[:last]
 	switch {
 	case i == last:
-	case i > 0 && d.before(&c.heap[(i-1)/2]):
+	case i > 0 && d.before(&c.heap[(i-1)/4]):
 		c.up(i, d)
 	default:
 		c.down(i, d)

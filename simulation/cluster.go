@@ -22,8 +22,9 @@ type kafka interface {
 	serve(q *request)
 	// strike makes a timed fault happen.
 	strike(f *Fault)
-	// logs is what stands in every partition, with what was cut off.
-	logs() []Log
+	// logs is what stands in every partition, with what was cut off, as long as
+	// the estate is not left to another.
+	logs(e *estate) []Log
 	// heal ends what is still wrong when the world ends.
 	heal()
 	// exists reports whether there is a topic, mostPartitions how many partitions

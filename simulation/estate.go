@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -20,18 +21,22 @@ type estate struct {
 	name string
 
 	bytes    pages[byte]
+	texts    *strings.Builder
 	spare    buffers // for answers
 	copies   buffers // for what callers give the producer
 	heap     []deadline
 	spent    []*timer
 	runnable []turn
 	seen     []string
+	faults   injector
+	sockets  []*socket
 
 	produced  pages[produced]
 	callers   []*produced
 	sent      []Attempt
 	producing []*producing
 	records   pages[model.Record]
+	entries   pages[Entry]
 	writes    []Write
 
 	produceRequest  kmsg.ProduceRequest
@@ -44,7 +49,11 @@ var (
 	estates = sync.Pool{New: func() any { return newEstate() }}
 )
 
-func newEstate() *estate { return &estate{name: fmt.Sprintf("world-%d", worlds.Add(1))} }
+func newEstate() *estate {
+	e := &estate{name: fmt.Sprintf("world-%d", worlds.Add(1))}
+	e.bytes.size, e.produced.size, e.records.size, e.entries.size = 64<<10, 64, 1024, 1024
+	return e
+}
 
 // bequeath leaves the estate of a world that is over to another. Nothing of the
 // world may be looked at any more.
@@ -59,10 +68,25 @@ func (w *World) bequeath() {
 	clear(w.seen)
 	e.heap, e.spent, e.runnable, e.seen = w.clock.heap[:0], w.clock.spent, w.scheduler.runnable[:0], w.seen[:0]
 	e.sent, e.writes, e.callers = e.sent[:0], e.writes[:0], e.callers[:0]
-	e.bytes.reset()
+	e.bytes.rewind()
 	e.produced.reset()
 	e.records.reset()
+	e.entries.reset()
 	estates.Put(e)
+}
+
+// textBytes is how much memory is made at a time for the strings of values.
+const textBytes = 16 << 10
+
+// text is a string, in one piece of memory with others.
+func (e *estate) text(b []byte) string {
+	if e.texts == nil || e.texts.Cap()-e.texts.Len() < len(b) {
+		e.texts = &strings.Builder{}
+		e.texts.Grow(max(textBytes, len(b)))
+	}
+	from := e.texts.Len()
+	e.texts.Write(b)
+	return e.texts.String()[from:]
 }
 
 // requestFor is an empty request, nil if there is none with that key. Those that
@@ -79,22 +103,21 @@ func (e *estate) requestFor(key int16) kmsg.Request {
 
 // pages hand out slices that are taken back all at once.
 type pages[T any] struct {
+	// size is how many items a page has; a slice that needs a good part of one is
+	// made for itself.
+	size  int
 	pages [][]T
 	at    int // the page that is handed out of
 }
 
-// pageLen is how many items a page has; a slice that needs a good part of one is
-// made for itself.
-const pageLen = 1024
-
 // take hands out room to append n items to.
 func (p *pages[T]) take(n int) []T {
-	if n > pageLen/4 {
+	if n > p.size/4 {
 		return make([]T, 0, n)
 	}
 	for {
 		if p.at == len(p.pages) {
-			p.pages = append(p.pages, make([]T, 0, pageLen))
+			p.pages = append(p.pages, make([]T, 0, p.size))
 		}
 		page := p.pages[p.at]
 		if used := len(page); cap(page)-used >= n {
@@ -105,13 +128,19 @@ func (p *pages[T]) take(n int) []T {
 	}
 }
 
-// reset takes everything back.
-func (p *pages[T]) reset() {
+// rewind takes everything back; reset also lets go of what it points to.
+func (p *pages[T]) rewind() {
 	for i := range p.pages {
-		clear(p.pages[i])
 		p.pages[i] = p.pages[i][:0]
 	}
 	p.at = 0
+}
+
+func (p *pages[T]) reset() {
+	for _, page := range p.pages {
+		clear(page)
+	}
+	p.rewind()
 }
 
 // buffers are slices to append to, in no use.

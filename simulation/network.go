@@ -89,11 +89,14 @@ type fifo[T any] struct {
 	next  int
 }
 
-func (f *fifo[T]) len() int   { return len(f.items) - f.next }
-func (f *fifo[T]) first() *T  { return &f.items[f.next] }
-func (f *fifo[T]) push(v T)   { f.items = append(f.items, v) }
-func (f *fifo[T]) all() []T   { return f.items[f.next:] }
-func (f *fifo[T]) forgetAll() { *f = fifo[T]{} }
+func (f *fifo[T]) len() int  { return len(f.items) - f.next }
+func (f *fifo[T]) first() *T { return &f.items[f.next] }
+func (f *fifo[T]) push(v T)  { f.items = append(f.items, v) }
+func (f *fifo[T]) all() []T  { return f.items[f.next:] }
+func (f *fifo[T]) forgetAll() {
+	clear(f.items)
+	f.items, f.next = f.items[:0], 0
+}
 
 func (f *fifo[T]) pop() T {
 	v := f.items[f.next]
@@ -161,12 +164,30 @@ func (p *pipe) forget() {
 
 func lost(*socket, delivery) {}
 
+// socket is the nth socket of a world, as if it were new.
+func (e *estate) socket(n int) *socket {
+	if n > len(e.sockets) {
+		c := &socket{}
+		c.write, c.serve = c.writeOne, c.serveOne
+		e.sockets = append(e.sockets, c)
+	}
+	c := e.sockets[n-1]
+	*c = socket{
+		write: c.write, serve: c.serve, outbox: c.outbox, waiting: c.waiting,
+		inbound: pipe{socket: c, queue: c.inbound.queue}, requests: pipe{socket: c, queue: c.requests.queue},
+	}
+	c.outbox.forgetAll()
+	c.waiting.forgetAll()
+	c.inbound.queue.forgetAll()
+	c.requests.queue.forgetAll()
+	return c
+}
+
 // Dial implements seams.Transport.
 func (n *network) Dial(address string, events seams.ConnectionEvents) seams.Connection {
 	n.dialled++
-	c := &socket{network: n, number: n.dialled, events: events, broker: n.kafka.brokerAt(address)}
-	c.inbound.socket, c.requests.socket = c, c
-	c.write, c.serve = c.writeOne, c.serveOne
+	c := n.estate.socket(int(n.dialled))
+	c.network, c.number, c.events, c.broker = n, n.dialled, events, n.kafka.brokerAt(address)
 	at := place{broker: c.broker}
 	switch {
 	case c.broker == 0 || !n.kafka.up(c.broker) || n.faults.happens(DialRefused, at) != nil:

@@ -27,23 +27,18 @@ func (c *cluster) heal() {
 }
 
 // logs implements kafka.
-func (c *cluster) logs() []Log {
+func (c *cluster) logs(e *estate) []Log {
 	histories := c.model.Histories()
 	all := make([]Log, 0, len(histories))
 	for i := range histories {
 		h := &histories[i]
-		l := Log{Topic: h.Topic, Partition: h.Partition, Life: h.Life, Entries: make([]Entry, 0, len(h.Kept)), Visible: h.High}
-		size := 0
-		for k := range h.Kept {
-			size += len(h.Kept[k].Record.Value)
-		}
-		values := make([]byte, 0, size)
+		l := Log{Topic: h.Topic, Partition: h.Partition, Life: h.Life, Entries: e.entries.take(len(h.Kept)), Visible: h.High}
 		for k := range h.Kept {
 			for int64(len(l.Entries)) < h.Kept[k].Offset {
 				l.Entries = append(l.Entries, Entry{Gone: true, ProducerID: -1})
 			}
-			values = append(values, h.Kept[k].Record.Value...)
-			l.Entries = append(l.Entries, entryOfModel(&h.Kept[k], values[len(values)-len(h.Kept[k].Record.Value):]))
+			value := h.Kept[k].Record.Value
+			l.Entries = append(l.Entries, entryOfModel(&h.Kept[k], append(e.bytes.take(len(value)), value...)))
 		}
 		c.tell(&l)
 		all = append(all, l)

@@ -154,7 +154,7 @@ func (c *cluster) decode(topic string, life int, n int32, records []byte) model.
 		list = append(list, model.Record{TimestampMillis: b.BaseTimestamp + r.TimestampDelta, Keyless: r.Key == nil})
 		values = append(values, r.Value...)
 	}
-	all := string(values) // one piece of memory for the values of a batch
+	all := c.estate.text(values) // one piece of memory for the values of a batch
 	c.estate.copies.give(values)
 	for i := range list {
 		size := len(c.estate.sent[first+i].Entry.Value)

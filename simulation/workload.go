@@ -132,7 +132,7 @@ func (l *workload) record(task, size int, beyond bool) *produced {
 	value = append(strconv.AppendInt(value, int64(task), 10), '/')
 	value = append(strconv.AppendInt(value, int64(n), 10), '/')
 	value = append(value, padding[:l.random.IntN(size)]...)
-	r.value = string(value)
+	r.value = e.text(value)
 	e.copies.give(value)
 	switch l.random.IntN(3) {
 	case 0:

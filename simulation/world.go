@@ -118,9 +118,9 @@ func NewWorld(c Config) (*World, error) {
 		w.tracer = &postTrace{receiveTrace{w.trace, w}}
 	}
 	if c.drawFaults > 0 {
-		w.faults = drawnInjector(w.trace, c.Seed, c.drawFaults)
+		w.faults = drawnInjector(w.estate, w.trace, c.Seed, c.drawFaults)
 	} else {
-		w.faults = newInjector(w.trace, c.Faults, c.heal)
+		w.faults = newInjector(w.estate, w.trace, c.Faults, c.heal)
 	}
 	w.network = &network{scheduler: w.scheduler, faults: w.faults, nature: w.stream(3), trace: w.trace, wrong: w.violation, estate: w.estate}
 	w.kafka = newCluster(surroundings{
@@ -258,7 +258,7 @@ func (w *World) Entries(topic string, partition int32) []Entry {
 
 // Logs is the log of every partition, with those of topics that were deleted and
 // what was cut off.
-func (w *World) Logs() []Log { return w.kafka.logs() }
+func (w *World) Logs() []Log { return w.kafka.logs(&estate{}) }
 
 // Attempts is every record that a broker was sent, appended or not.
 func (w *World) Attempts() []Attempt { return w.kafka.attempts() }
