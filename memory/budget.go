@@ -64,7 +64,7 @@ type Budget struct {
 	paced   atomic.Int32
 
 	mu      sync.Mutex
-	used    int
+	used    atomic.Int64 // written under mu
 	free    [chunkClasses][]*Chunk
 	freeSum int
 	line    []*waiter
@@ -95,11 +95,7 @@ func NewBudget(total int, parking seams.Parking) *Budget {
 func (b *Budget) Total() int { return b.total }
 
 // Used returns the bytes charged now.
-func (b *Budget) Used() int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.used
-}
+func (b *Budget) Used() int { return int(b.used.Load()) }
 
 // Pressed reports whether anybody waits: lingering then only holds others up.
 func (b *Budget) Pressed() bool { return b.waiting.Load() > 0 }
@@ -220,7 +216,7 @@ func (b *Budget) acquire(ctx context.Context, account *Account, charge int, turn
 }
 
 func (b *Budget) fitsLocked(account *Account, charge int) bool {
-	return b.used+charge <= b.total && account.lacking(charge) == nil
+	return int(b.used.Load())+charge <= b.total && account.lacking(charge) == nil
 }
 
 func (b *Budget) counter(w *waiter) *atomic.Int32 {
@@ -267,7 +263,7 @@ func (b *Budget) mustQueueLocked(account *Account, charge int) bool {
 }
 
 func (b *Budget) grantLocked(account *Account, charge int) *Chunk {
-	b.used += charge
+	b.used.Add(int64(charge))
 	account.add(charge)
 	class := classOf(charge)
 	if class >= 0 {
@@ -280,8 +276,19 @@ func (b *Budget) grantLocked(account *Account, charge int) *Chunk {
 			return chunk
 		}
 	}
+	if class >= 0 {
+		if chunk, ok := left[class].Get().(*Chunk); ok {
+			chunk.charge, chunk.account = charge, account
+			return chunk
+		}
+	}
 	return &Chunk{Bytes: make([]byte, 0, charge), charge: charge, account: account}
 }
+
+// left are the chunks that budgets leave behind when they are closed, for those
+// that come after: whoever makes a producer for each job need not pay for its
+// buffers each time.
+var left [chunkClasses]sync.Pool
 
 // classOf returns the pool for chunks of the given size, -1 if they are not pooled.
 func classOf(charge int) int {
@@ -319,7 +326,7 @@ func (b *Budget) keepLocked(c *Chunk, class int) {
 func (b *Budget) Adopt(account *Account, bytes []byte) *Chunk {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.used += cap(bytes)
+	b.used.Add(int64(cap(bytes)))
 	account.add(cap(bytes))
 	return &Chunk{Bytes: bytes, charge: cap(bytes), account: account}
 }
@@ -334,7 +341,7 @@ func (b *Budget) Grow(account *Account, c *Chunk, n int) {
 		c.account = account
 	}
 	c.charge += n
-	b.used += n
+	b.used.Add(int64(n))
 	c.account.used += n
 }
 
@@ -345,16 +352,22 @@ func (b *Budget) Release(chunks ...*Chunk) {
 	}
 	b.mu.Lock()
 	for _, c := range chunks {
-		b.used -= c.charge
+		b.used.Add(-int64(c.charge))
 		c.account.add(-c.charge)
 		c.account.credits++
 		c.account.stalled = false
 		c.account = nil
-		if class := classOf(c.charge); class >= 0 && cap(c.Bytes) == c.charge {
+		class := classOf(c.charge)
+		switch {
+		case class < 0 || cap(c.Bytes) != c.charge:
+		case b.closed != nil:
+			c.Bytes = c.Bytes[:0]
+			left[class].Put(c)
+		default:
 			b.keepLocked(c, class)
 		}
 	}
-	if b.used == 0 {
+	if b.used.Load() == 0 {
 		b.restLocked()
 	}
 	b.afterCreditLocked(nil)
@@ -392,7 +405,7 @@ func (b *Budget) serveLocked() {
 			}
 			passed[w.account], passed[w.waitsFor] = true, true
 		case stop:
-		case b.used+w.bytes > b.total:
+		case int(b.used.Load())+w.bytes > b.total:
 			// The one who waits for the budget as a whole is served before all
 			// that came later, of whatever account.
 			stop, w.whole = true, true
@@ -449,5 +462,10 @@ func (b *Budget) Close(reason error) {
 		w.spot.Wake()
 	}
 	b.line = nil
+	for class, free := range b.free {
+		for _, c := range free {
+			left[class].Put(c)
+		}
+	}
 	b.free, b.freeSum = [chunkClasses][]*Chunk{}, 0
 }

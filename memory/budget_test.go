@@ -367,3 +367,30 @@ func TestPoolsMakeRoom(t *testing.T) {
 		t.Errorf("at rest %d bytes are kept, expected %d", b.freeSum, most)
 	}
 }
+
+// TestAClosedBudgetLeavesItsChunks: what the next budget takes over is empty, and
+// charged to it alone.
+func TestAClosedBudgetLeavesItsChunks(t *testing.T) {
+	for range 3 {
+		b := NewBudget(mega, seams.NewParking())
+		a := b.NewAccount("a", 1)
+		var held []*Chunk
+		for _, n := range []int{1, LeastChunkBytes, ChunkBytes, ChunkBytes} {
+			c, err := b.TryAcquire(a, n)
+			if err != nil || len(c.Bytes) != 0 || cap(c.Bytes) < n {
+				t.Fatalf("%d bytes: %v, %v", n, c, err)
+			}
+			c.Bytes = append(c.Bytes, "used"...)
+			held = append(held, c)
+		}
+		if want := 2*LeastChunkBytes + 2*ChunkBytes; b.Used() != want || a.used != want {
+			t.Fatalf("%d and %d bytes are charged, want %d", b.Used(), a.used, want)
+		}
+		b.Release(held[0], held[2]) // one before the end, one after it
+		b.Close(ErrFull)
+		b.Release(held[1], held[3])
+		if b.Used() != 0 || a.used != 0 {
+			t.Fatalf("%d and %d bytes are left", b.Used(), a.used)
+		}
+	}
+}

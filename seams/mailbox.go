@@ -196,7 +196,14 @@ type queue struct {
 
 func (q *queue) len() int { return len(q.in) + len(q.out) - q.next }
 
-func (q *queue) push(message any) { q.in = append(q.in, message) }
+func (q *queue) push(message any) {
+	if q.in == nil && q.out == nil {
+		// Most actors have a few at once, sooner or later.
+		both := make([]any, 8)
+		q.in, q.out = both[:0:4], both[4:4]
+	}
+	q.in = append(q.in, message)
+}
 
 func (q *queue) pop() any {
 	if q.next == len(q.out) {

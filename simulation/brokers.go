@@ -1,9 +1,9 @@
 package simulation
 
 import (
-	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,8 +19,7 @@ type cluster struct {
 	surroundings
 	model      *model.Cluster
 	brokers    []*node
-	partitions []*partition // of all topics that exist, or did
-	sent       []Attempt
+	partitions []*partition                // of all topics that exist, or did
 	waiting    map[model.Handle]*producing // for lookup only
 	due        *timer                      // the first request to time out
 	dueAt      seams.Instant
@@ -194,7 +193,7 @@ func (c *cluster) later(d time.Duration, fn func()) { c.scheduler.clock.after(d,
 func (c *cluster) broker(id int32) *node       { return c.brokers[id-1] }
 func (c *cluster) up(broker int32) bool        { return c.model.Up(broker) }
 func (c *cluster) ancient(broker int32) bool   { return c.broker(broker).Ancient }
-func (c *cluster) attempts() []Attempt         { return c.sent }
+func (c *cluster) attempts() []Attempt         { return c.estate.sent }
 func (c *cluster) mostPartitions(t string) int { return c.most[t] }
 func (c *cluster) exists(topic string) bool    { return c.model.Partitions(topic) > 0 }
 func (c *cluster) partition(t string, n int32) *partition {
@@ -298,7 +297,7 @@ func (c *cluster) look() {
 }
 
 // BrokerAddress is where the nth broker of a world listens, from 1.
-func BrokerAddress(n int) string { return fmt.Sprintf("broker-%d:9092", n) }
+func BrokerAddress(n int) string { return "broker-" + strconv.Itoa(n) + ":9092" }
 
 func host(address string) string { return strings.TrimSuffix(address, ":9092") }
 

@@ -102,12 +102,15 @@ func Run(system *actor.ActorSystem, c Campaign) Result {
 			result.Outcomes[p.delivery.Status]++
 		}
 	}
+	if len(result.Violations) == 0 {
+		r.bequeath() // otherwise who knows what is still going on
+	}
 	return result
 }
 
 func newRun(system *actor.ActorSystem, c *Campaign) *run {
 	r := &run{}
-	config := Config{System: system, Trace: c.Trace, Log: c.Log, lie: c.Lie}
+	config := Config{System: system, Trace: c.Trace, Log: c.Log, lie: c.Lie, estate: estates.Get().(*estate)}
 	if c.Plan != nil {
 		r.plan = *c.Plan
 		config.Faults = c.Plan.Faults
@@ -294,13 +297,22 @@ func (r *run) judge() []Violation {
 	// What a codec makes, and what a batch keeps about its records, is charged when
 	// it exists and not refused (docs/adr/0003).
 	h.BufferLimit, h.BufferPeak = r.settings.BufferBytes+r.settings.BufferBytes/8, r.peak
-	h.Logs, h.Attempts = r.Logs(), r.Attempts()
-	h.Writes = make([]Write, 0, len(r.load.records))
+	h.Logs, h.Attempts = r.kafka.logs(r.estate), r.Attempts()
 	for _, p := range r.load.records {
-		h.Writes = append(h.Writes, r.write(p))
+		r.estate.writes = append(r.estate.writes, r.write(p))
 	}
+	h.Writes = r.estate.writes
 	h.Observed = r.observed
-	return foremost(Check(h))
+	found := Check(h)
+	if len(found) > 0 {
+		for i, p := range r.load.records { // only now does anybody read them
+			if p.delivery.Err != nil {
+				h.Writes[i].Error = p.delivery.Err.Error()
+			}
+		}
+		found = Check(h)
+	}
+	return foremost(found)
 }
 
 // foremost is the first few violations of each class: they tell most.
@@ -333,7 +345,7 @@ func (r *run) write(p *produced) Write {
 		w.Outcome = [...]Outcome{messages.NotPersisted: Fail, messages.PossiblyPersisted: Unknown, messages.Persisted: OK}[d.Status]
 	}
 	if d.Err != nil {
-		w.Error = d.Err.Error()
+		w.Error = "an error"
 		w.EndedByContext = errors.Is(d.Err, context.DeadlineExceeded) || errors.Is(d.Err, context.Canceled)
 	}
 	if r.settings.Compacted {

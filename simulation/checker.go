@@ -366,11 +366,7 @@ func (c *check) places(at []standing) string {
 // order judges whether each partition has the records of a line in the order of
 // their admission.
 func (c *check) order() {
-	type lane struct {
-		topic     string
-		partition int32
-		line      int
-	}
+	type lane struct{ place, line int }
 	type last struct {
 		life   int
 		offset int64
@@ -378,6 +374,7 @@ func (c *check) order() {
 		order  int
 	}
 	lasts := make(map[lane]last)
+	places := c.placesOfLogs()
 	for _, i := range c.byOrder() {
 		w := &c.Writes[i]
 		if w.Outcome != OK || w.Answers == 0 || w.Silent {
@@ -405,13 +402,31 @@ func (c *check) order() {
 			continue // what was acknowledged may have gone with its leader; this is another try
 		}
 		l := &c.Logs[s.log]
-		key := lane{l.Topic, l.Partition, w.Line}
+		key := lane{places[s.log], w.Line}
 		before, ok := lasts[key]
 		if ok && (l.Life < before.life || l.Life == before.life && s.offset <= before.offset) {
 			c.add(NonmonotonicSend, "record %d, admitted after %d, stands before it in partition %s/%d (%d, %d)", w.ID, before.id, l.Topic, l.Partition, s.offset, before.offset)
 		}
 		lasts[key] = last{l.Life, s.offset, w.ID, w.Order}
 	}
+}
+
+// placesOfLogs numbers the partitions: logs of one have the same number.
+func (c *check) placesOfLogs() []int {
+	type place struct {
+		topic     string
+		partition int32
+	}
+	known := make(map[place]int, len(c.Logs))
+	places := make([]int, len(c.Logs))
+	for i := range c.Logs {
+		p := place{c.Logs[i].Topic, c.Logs[i].Partition}
+		if _, ok := known[p]; !ok {
+			known[p] = len(known)
+		}
+		places[i] = known[p]
+	}
+	return places
 }
 
 // byOrder is the index of every admitted write, by order of admission.
@@ -500,20 +515,32 @@ func (c *check) excused(l *Log, key producerEpoch, from, to int64) bool {
 
 // reuse judges that a sequence never names another record, appended or not.
 func (c *check) reuse() {
-	type name struct {
-		producerEpoch
+	type place struct {
 		topic     string
 		partition int32
 		life      int // a topic that was created again is another
-		sequence  int32
 	}
+	type name struct {
+		id                     int64
+		epoch, place, sequence int32
+	}
+	places := make(map[place]int32)
+	at, last := int32(-1), place{}
 	named := make(map[name]int32, len(c.Attempts))
 	for i := range c.Attempts {
 		a := &c.Attempts[i]
 		if a.Entry.ProducerID < 0 {
 			continue
 		}
-		key := name{producerEpoch{a.Entry.ProducerID, a.Entry.Epoch}, a.Topic, a.Partition, a.Life, a.Entry.Sequence}
+		if p := (place{a.Topic, a.Partition, a.Life}); at < 0 || p != last {
+			known, ok := places[p]
+			if !ok {
+				known = int32(len(places))
+				places[p] = known
+			}
+			at, last = known, p
+		}
+		key := name{a.Entry.ProducerID, int32(a.Entry.Epoch), at, a.Entry.Sequence}
 		before, ok := named[key]
 		if !ok {
 			named[key] = int32(i)

@@ -18,30 +18,32 @@ type clock struct {
 	// jumped is by how many milliseconds somebody has set the wall clock ahead.
 	jumped  int64
 	created uint64
-	heap    []deadline
+	// heap has the timers that are set, the earliest first; none is in it twice.
+	// Each entry has four below it.
+	heap []deadline
+	// spent are timers that nobody knows any more.
+	spent []*timer
 }
 
-// deadline is an entry of the heap. One whose version is not its timer's was
-// reset or stopped since and means nothing.
+// deadline is an entry of the heap, with what entries are compared by.
 type deadline struct {
-	at      seams.Instant
-	timer   *timer
-	version uint64
+	at     seams.Instant
+	number uint64
+	timer  *timer
 }
 
-func (d deadline) before(o deadline) bool {
-	if d.at != o.at {
-		return d.at < o.at
-	}
-	return d.timer.number < o.timer.number
+func (d *deadline) before(o *deadline) bool {
+	return d.at < o.at || d.at == o.at && d.number < o.number
 }
 
+// timer fires by its deadline, and among equals by its number.
 type timer struct {
-	clock   *clock
-	fire    func()
-	number  uint64
-	version uint64
-	cause   uint64 // the event that set the deadline
+	clock  *clock
+	fire   func()
+	number uint64
+	cause  uint64 // the event that set the deadline
+	place  int    // in the heap, from 1; 0: it is not set
+	once   bool   // of after: nobody can set it again
 }
 
 // Now implements seams.Clock.
@@ -56,81 +58,114 @@ func (c *clock) Read() (seams.Instant, int64) {
 func (c *clock) NewTimer(fire func()) seams.Timer { return c.newTimer(fire) }
 
 func (c *clock) newTimer(fire func()) *timer {
+	t := &timer{}
+	c.init(t, fire)
+	return t
+}
+
+// init makes a timer of a part of something else.
+func (c *clock) init(t *timer, fire func()) {
 	c.created++
-	return &timer{clock: c, fire: fire, number: c.created}
+	*t = timer{clock: c, fire: fire, number: c.created}
 }
 
 // after runs fn in a turn of its own, d from now.
 func (c *clock) after(d time.Duration, fn func()) {
-	c.newTimer(fn).Reset(c.now.Add(d))
+	var t *timer
+	if n := len(c.spent); n > 0 {
+		t = c.spent[n-1]
+		c.spent = c.spent[:n-1]
+	} else {
+		t = &timer{}
+	}
+	c.init(t, fn)
+	t.once = true
+	t.Reset(c.now.Add(d))
 }
 
 // Reset implements seams.Timer.
 func (t *timer) Reset(at seams.Instant) {
-	t.version++
-	t.cause = t.clock.scheduler.cause
-	t.clock.push(deadline{at, t, t.version})
+	c := t.clock
+	t.cause = c.scheduler.cause
+	i := t.place - 1
+	if i < 0 {
+		i = len(c.heap)
+		c.heap = append(c.heap, deadline{})
+	} else if at > c.heap[i].at {
+		c.down(i, deadline{at, t.number, t})
+		return
+	}
+	c.up(i, deadline{at, t.number, t})
 }
 
 // Stop implements seams.Timer.
-func (t *timer) Stop() { t.version++ }
+func (t *timer) Stop() {
+	if t.place > 0 {
+		t.clock.remove(t.place - 1)
+	}
+}
 
-func (c *clock) push(d deadline) {
-	c.heap = append(c.heap, d)
-	for i := len(c.heap) - 1; i > 0; {
-		parent := (i - 1) / 2
-		if !c.heap[i].before(c.heap[parent]) {
+// up puts an entry at place i, or above it.
+func (c *clock) up(i int, d deadline) {
+	for i > 0 {
+		parent := (i - 1) / 4
+		if !d.before(&c.heap[parent]) {
 			break
 		}
-		c.heap[i], c.heap[parent] = c.heap[parent], c.heap[i]
+		c.heap[i] = c.heap[parent]
+		c.heap[i].timer.place = i + 1
 		i = parent
 	}
+	c.heap[i] = d
+	d.timer.place = i + 1
 }
 
-func (c *clock) pop() deadline {
-	top := c.heap[0]
-	last := len(c.heap) - 1
-	c.heap[0] = c.heap[last]
-	c.heap[last] = deadline{}
-	c.heap = c.heap[:last]
-	for i := 0; ; {
-		child := 2*i + 1
-		if child >= last {
+// down puts an entry at place i, or below it.
+func (c *clock) down(i int, d deadline) {
+	for {
+		child := 4*i + 1
+		if child >= len(c.heap) {
 			break
 		}
-		if child+1 < last && c.heap[child+1].before(c.heap[child]) {
-			child++
+		for other := child + 1; other < min(4*i+5, len(c.heap)); other++ {
+			if c.heap[other].before(&c.heap[child]) {
+				child = other
+			}
 		}
-		if !c.heap[child].before(c.heap[i]) {
+		if !c.heap[child].before(&d) {
 			break
 		}
-		c.heap[i], c.heap[child] = c.heap[child], c.heap[i]
+		c.heap[i] = c.heap[child]
+		c.heap[i].timer.place = i + 1
 		i = child
 	}
-	return top
+	c.heap[i] = d
+	d.timer.place = i + 1
 }
 
-// next is the earliest deadline that means anything.
-func (c *clock) next() (seams.Instant, bool) {
-	for len(c.heap) > 0 {
-		d := c.heap[0]
-		if d.version == d.timer.version {
-			return d.at, d.at != seams.Never
-		}
-		c.pop()
+func (c *clock) remove(i int) {
+	c.heap[i].timer.place = 0
+	last := len(c.heap) - 1
+	d := c.heap[last]
+	c.heap[last] = deadline{}
+	c.heap = c.heap[:last]
+	switch {
+	case i == last:
+	case i > 0 && d.before(&c.heap[(i-1)/4]):
+		c.up(i, d)
+	default:
+		c.down(i, d)
 	}
-	return 0, false
 }
 
 // advance moves to the next deadline and makes what is due runnable. When there
 // is none before the limit it moves there and reports false.
 func (c *clock) advance(limit int64) bool {
-	at, ok := c.next()
-	if !ok || int64(at) > limit {
+	if len(c.heap) == 0 || c.heap[0].at == seams.Never || int64(c.heap[0].at) > limit {
 		c.now = max(c.now, seams.Instant(limit))
 		return false
 	}
-	c.now = max(c.now, at)
+	c.now = max(c.now, c.heap[0].at)
 	c.due()
 	return true
 }
@@ -142,14 +177,13 @@ func (c *clock) pass(ns int64) {
 }
 
 func (c *clock) due() {
-	for {
-		at, ok := c.next()
-		if !ok || at > c.now {
-			return
+	for len(c.heap) > 0 && c.heap[0].at <= c.now {
+		t := c.heap[0].timer
+		c.remove(0)
+		c.scheduler.runnable = append(c.scheduler.runnable, turn{t.fire, t.cause})
+		if t.once {
+			c.spent = append(c.spent, t)
 		}
-		d := c.pop()
-		d.timer.version++
-		c.scheduler.runnable = append(c.scheduler.runnable, turn{d.timer.fire, d.timer.cause})
 	}
 }
 

@@ -22,8 +22,9 @@ type kafka interface {
 	serve(q *request)
 	// strike makes a timed fault happen.
 	strike(f *Fault)
-	// logs is what stands in every partition, with what was cut off.
-	logs() []Log
+	// logs is what stands in every partition, with what was cut off, as long as
+	// the estate is not left to another.
+	logs(e *estate) []Log
 	// heal ends what is still wrong when the world ends.
 	heal()
 	// exists reports whether there is a topic, mostPartitions how many partitions
@@ -36,18 +37,14 @@ type kafka interface {
 	entries(topic string, partition int32) []Entry
 }
 
-// request is one request at its broker.
+// request is one request at its broker, valid until it is answered. What the
+// message holds is valid during the call of serve.
 type request struct {
-	broker  int32
-	version int16
-	message kmsg.Request
-	// respond sends the answer after a wait, in which the connection serves
-	// nothing else. A nil response sends none. It is called once, or never if
-	// nothing will come.
-	respond func(wait time.Duration, r kmsg.Response)
-	// cut ends the connection; serveRest says whether what the broker has of it
-	// is still served, without answers.
-	cut func(serveRest bool)
+	socket       *socket
+	broker       int32
+	key, version int16
+	correlation  uint32
+	message      kmsg.Request
 }
 
 // surroundings is what the harness gives a model.
@@ -67,6 +64,7 @@ type surroundings struct {
 	settings *ClusterSettings
 	rate     int // bytes of batches per second that a broker takes; 0: any number
 	lie      Lie
+	estate   *estate
 }
 
 // Topic is one topic of a world.

@@ -68,5 +68,6 @@
 // serving.go and producing.go serve requests, strikes.go does what goes wrong, and
 // reading.go reads the logs; fault.go, plan.go and injector.go are what goes
 // wrong, shrink.go makes less of it; campaign.go, settings.go and workload.go are
-// the campaign; checker.go judges a history, and is a function of it.
+// the campaign; checker.go judges a history, and is a function of it. estate.go is
+// the memory that one run of the campaign leaves to the next.
 package simulation

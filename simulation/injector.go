@@ -66,7 +66,8 @@ type kindState struct {
 	due      int // the occurrence of the next fault; 0: none
 	next     Fault
 	random   *rand.Rand
-	rate     int // in 1,000
+	source   rand.PCG // of random
+	rate     int      // in 1,000
 	planned  []Fault
 	targeted []aimed
 }
@@ -117,9 +118,17 @@ func (c *Counts) code(code protocol.ErrorCode) {
 	}
 }
 
+// injector is one that has no faults yet.
+func (e *estate) injector(t *trace, heal time.Duration) *injector {
+	f := &e.faults
+	*f = injector{trace: t, heal: seams.Instant(heal), timed: f.timed[:0], taken: f.taken[:0]}
+	return f
+}
+
 // newInjector takes its faults from a list.
-func newInjector(t *trace, faults []Fault, heal time.Duration) *injector {
-	f := &injector{trace: t, listed: true, heal: seams.Instant(heal)}
+func newInjector(e *estate, t *trace, faults []Fault, heal time.Duration) *injector {
+	f := e.injector(t, heal)
+	f.listed = true
 	for _, fault := range faults {
 		k := &f.kinds[fault.Kind]
 		switch {
@@ -142,8 +151,8 @@ func newInjector(t *trace, faults []Fault, heal time.Duration) *injector {
 // drawnInjector takes its faults from a seed. Each seed has about half of the
 // kinds, at rates of its own: a fault that is always there hides what happens
 // without it.
-func drawnInjector(t *trace, seed uint64, heal time.Duration) *injector {
-	f := &injector{trace: t, heal: seams.Instant(heal)}
+func drawnInjector(e *estate, t *trace, seed uint64, heal time.Duration) *injector {
+	f := e.injector(t, heal)
 	random := rand.New(rand.NewPCG(seed, 100))
 	for kind := range Kinds {
 		k := &f.kinds[kind]
@@ -164,7 +173,8 @@ func drawnInjector(t *trace, seed uint64, heal time.Duration) *injector {
 		if k.rate == 0 {
 			continue
 		}
-		k.random = rand.New(rand.NewPCG(seed, 101+uint64(kind)))
+		k.source.Seed(seed, 101+uint64(kind))
+		k.random = rand.New(&k.source)
 		if kind.Timed() {
 			f.drawTimed(kind, k)
 			continue

@@ -38,7 +38,8 @@ type network struct {
 	hanging   int // dials that nobody answers
 	open      []*socket
 	// wrong takes note of what no client may do to a transport.
-	wrong func(class Class, format string, args ...any)
+	wrong  func(class Class, format string, args ...any)
+	estate *estate
 }
 
 // latency is the time of one way through the network.
@@ -57,7 +58,8 @@ type socket struct {
 	slow    time.Duration // added to each way
 
 	// The client's end: writes wait for their turn, events come in order.
-	outbox  []outgoing
+	outbox  fifo[outgoing]
+	write   func() // writeOne
 	closed  bool
 	reason  error
 	inbound pipe
@@ -66,9 +68,13 @@ type socket struct {
 	// The server's end: requests are served one at a time, in order.
 	requests pipe
 	serving  bool
-	waiting  [][]byte
+	waiting  fifo[[]byte]
 	late     seams.Instant // nothing is served before
 	gone     bool          // the server has closed its end
+	serve    func()        // serveOne
+	// request is the one that is being served, frame what it came in.
+	request request
+	frame   []byte
 }
 
 type outgoing struct {
@@ -77,92 +83,148 @@ type outgoing struct {
 	write seams.Write
 }
 
-// pipe delivers things in order, each at its time and in a turn of its own.
-type pipe struct {
-	clock *clock
-	timer *timer
-	queue []delivery
-	last  seams.Instant
+// fifo is a line whose memory is used again.
+type fifo[T any] struct {
+	items []T
+	next  int
 }
 
+func (f *fifo[T]) len() int  { return len(f.items) - f.next }
+func (f *fifo[T]) first() *T { return &f.items[f.next] }
+func (f *fifo[T]) push(v T)  { f.items = append(f.items, v) }
+func (f *fifo[T]) all() []T  { return f.items[f.next:] }
+func (f *fifo[T]) forgetAll() {
+	clear(f.items)
+	f.items, f.next = f.items[:0], 0
+}
+
+func (f *fifo[T]) pop() T {
+	v := f.items[f.next]
+	var none T
+	f.items[f.next] = none
+	if f.next++; f.next == len(f.items) {
+		f.items, f.next = f.items[:0], 0
+	}
+	return v
+}
+
+// pipe delivers things to one end of a socket in order, each at its time and in a
+// turn of its own.
+type pipe struct {
+	socket *socket
+	timer  timer
+	queue  fifo[delivery]
+	last   seams.Instant
+}
+
+// delivery is one thing, and what it does when it is there.
 type delivery struct {
 	at    seams.Instant
-	fn    func()
+	do    func(*socket, delivery)
 	cause uint64
+	frame []byte
+	err   error
+	write seams.Write
 }
 
-func (p *pipe) put(delay time.Duration, fn func()) {
-	p.last = max(p.last, p.clock.now.Add(delay))
-	p.queue = append(p.queue, delivery{p.last, fn, p.clock.scheduler.cause})
-	if len(p.queue) == 1 {
+func (p *pipe) put(delay time.Duration, d delivery) {
+	clock := p.socket.network.scheduler.clock
+	p.last = max(p.last, clock.now.Add(delay))
+	d.at, d.cause = p.last, clock.scheduler.cause
+	p.queue.push(d)
+	if p.queue.len() == 1 {
 		p.arm()
 	}
 }
 
 func (p *pipe) arm() {
-	if p.timer == nil {
-		p.timer = p.clock.newTimer(p.next)
+	if p.timer.clock == nil {
+		p.socket.network.scheduler.clock.init(&p.timer, p.next)
 	}
-	p.timer.Reset(p.queue[0].at)
+	p.timer.Reset(p.queue.first().at)
 }
 
 // next is one turn: the first thing in line, and only it.
 func (p *pipe) next() {
-	d := p.queue[0]
-	p.clock.scheduler.cause = d.cause
-	defer func() {
-		p.queue = p.queue[1:]
-		if len(p.queue) > 0 {
-			p.arm()
-		}
-	}()
-	d.fn()
+	d := *p.queue.first()
+	p.socket.network.scheduler.cause = d.cause
+	d.do(p.socket, d)
+	p.queue.pop()
+	if p.queue.len() > 0 {
+		p.arm()
+	}
 }
 
 // forget drops what is still on its way. The turn under way stays.
 func (p *pipe) forget() {
-	for i := range p.queue {
-		p.queue[i].fn = func() {}
+	for i := range p.queue.all() {
+		p.queue.all()[i].do = lost
 	}
+}
+
+func lost(*socket, delivery) {}
+
+// socket is the nth socket of a world, as if it were new.
+func (e *estate) socket(n int) *socket {
+	if n > len(e.sockets) {
+		c := &socket{}
+		c.write, c.serve = c.writeOne, c.serveOne
+		e.sockets = append(e.sockets, c)
+	}
+	c := e.sockets[n-1]
+	*c = socket{
+		write: c.write, serve: c.serve, outbox: c.outbox, waiting: c.waiting,
+		inbound: pipe{socket: c, queue: c.inbound.queue}, requests: pipe{socket: c, queue: c.requests.queue},
+	}
+	c.outbox.forgetAll()
+	c.waiting.forgetAll()
+	c.inbound.queue.forgetAll()
+	c.requests.queue.forgetAll()
+	return c
 }
 
 // Dial implements seams.Transport.
 func (n *network) Dial(address string, events seams.ConnectionEvents) seams.Connection {
 	n.dialled++
-	c := &socket{network: n, number: n.dialled, events: events, broker: n.kafka.brokerAt(address)}
-	c.inbound.clock, c.requests.clock = n.scheduler.clock, n.scheduler.clock
+	c := n.estate.socket(int(n.dialled))
+	c.network, c.number, c.events, c.broker = n, n.dialled, events, n.kafka.brokerAt(address)
 	at := place{broker: c.broker}
 	switch {
 	case c.broker == 0 || !n.kafka.up(c.broker) || n.faults.happens(DialRefused, at) != nil:
 		c.note("dial-refused")
-		c.inbound.put(c.oneWay(), func() { c.end(errRefused) })
+		c.inbound.put(c.oneWay(), delivery{do: ended, err: errRefused})
 	case n.faults.happens(DialHangs, at) != nil:
 		c.note("dial-hangs")
 		n.hanging++
 		c.hangs = true
-		c.inbound.put(dialTimeout, func() { c.end(errDialTime) })
+		c.inbound.put(dialTimeout, delivery{do: ended, err: errDialTime})
 	default:
 		if f := n.faults.happens(SlowLink, at); f != nil {
 			c.slow = time.Duration(f.For)
 		}
 		c.note("dial")
-		c.inbound.put(2*c.oneWay(), func() {
-			if c.closed {
-				return
-			}
-			if !n.kafka.up(c.broker) {
-				c.end(errRefused)
-				return
-			}
-			c.opened = true
-			n.open = append(n.open, c)
-			c.note("opened")
-			c.events.Opened()
-			c.flush()
-		})
+		c.inbound.put(2*c.oneWay(), delivery{do: established})
 	}
 	return c
 }
+
+func established(c *socket, _ delivery) {
+	n := c.network
+	if c.closed {
+		return
+	}
+	if !n.kafka.up(c.broker) {
+		c.end(errRefused)
+		return
+	}
+	c.opened = true
+	n.open = append(n.open, c)
+	c.note("opened")
+	c.events.Opened()
+	c.flush()
+}
+
+func ended(c *socket, d delivery) { c.end(d.err) }
 
 // answers reports whether no connection waits for a dial or an answer that may
 // never come.
@@ -202,33 +264,33 @@ func (c *socket) Write(frame [][]byte, write seams.Write) {
 		write.Written(c.reason, false)
 		return
 	}
-	c.outbox = append(c.outbox, outgoing{frame, sumOf(frame), write})
-	if c.opened && len(c.outbox) == 1 {
+	c.outbox.push(outgoing{frame, sumOf(frame), write})
+	if c.opened && c.outbox.len() == 1 {
 		c.flush()
 	}
 }
 
 // flush puts the writer's next turn in line.
 func (c *socket) flush() {
-	if len(c.outbox) == 0 {
+	if c.outbox.len() == 0 {
 		return
 	}
 	f := c.network.faults.happens(SlowWrite, place{broker: c.broker})
 	if f == nil {
-		c.network.scheduler.Schedule(c.writeOne)
+		c.network.scheduler.Schedule(c.write)
 		return
 	}
-	c.network.scheduler.clock.after(time.Duration(f.For), c.writeOne)
+	c.network.scheduler.clock.after(time.Duration(f.For), c.write)
 }
 
 // writeOne is the writer's turn: one frame goes out.
 func (c *socket) writeOne() {
-	if c.closed || len(c.outbox) == 0 {
+	if c.closed || c.outbox.len() == 0 {
 		return // whoever closed the socket has answered the writes
 	}
-	o := c.outbox[0]
-	c.outbox = c.outbox[1:]
-	if sumOf(o.frame) != o.sum {
+	o := c.outbox.pop()
+	sum := sumOf(o.frame)
+	if sum != o.sum {
 		c.network.wrong(Protocol, "connection %d: a frame changed while it was written", c.number)
 	}
 	if f := c.network.faults.happens(WriteFails, place{broker: c.broker}); f != nil {
@@ -237,21 +299,21 @@ func (c *socket) writeOne() {
 		c.note("write-fails")
 		if arrives {
 			// All bytes left, and the error is about something later.
-			c.arrive(joined(o.frame))
+			c.arrive(c.network.joined(o.frame))
 		}
 		c.stop(errBrokePipe)
 		o.write.Written(errBrokePipe, started)
 		return
 	}
-	frame := joined(o.frame)
-	c.note("write", int64(len(frame)), int64(checksum(frame)))
+	frame := c.network.joined(o.frame)
+	c.note("write", int64(len(frame)), int64(sum))
 	c.arrive(frame)
 	o.write.Written(nil, true)
 	c.flush()
 }
 
 func (c *socket) arrive(frame []byte) {
-	c.requests.put(c.oneWay(), func() { c.received(frame) })
+	c.requests.put(c.oneWay(), delivery{do: received, frame: frame})
 }
 
 // Close implements seams.Connection: the client goes away.
@@ -280,24 +342,27 @@ func (c *socket) stop(reason error) {
 		c.network.hanging--
 	}
 	c.leave()
-	outbox := c.outbox
-	c.outbox = nil
-	for _, o := range outbox {
-		c.inbound.put(0, func() { o.write.Written(reason, false) })
+	for _, o := range c.outbox.all() {
+		c.inbound.put(0, delivery{do: unwritten, err: reason, write: o.write})
 	}
-	c.inbound.put(0, func() {
-		c.last = true
-		c.note("closed")
-		c.events.Closed(reason)
-	})
+	c.outbox.forgetAll()
+	c.inbound.put(0, delivery{do: lastEvent, err: reason})
 	// The server learns of it a moment later, and may serve what it has: at once,
 	// or long after the client has sent it again on another connection.
-	if len(c.requests.queue)+len(c.waiting) > 0 {
+	if c.requests.queue.len()+c.waiting.len() > 0 {
 		if f := c.network.faults.happens(LateArrival, place{broker: c.broker}); f != nil {
 			c.late = c.network.scheduler.clock.now.Add(time.Duration(f.For))
 		}
 	}
 	c.network.scheduler.clock.after(lastWord, func() { c.gone = true })
+}
+
+func unwritten(_ *socket, d delivery) { d.write.Written(d.err, false) }
+
+func lastEvent(c *socket, d delivery) {
+	c.last = true
+	c.note("closed")
+	c.events.Closed(d.err)
 }
 
 func (c *socket) leave() {
@@ -319,9 +384,9 @@ func (c *socket) cut(serveRest bool) {
 	c.note("cut")
 	c.gone = !serveRest
 	c.leave()
-	c.inbound.put(c.oneWay(), func() { c.end(errReset) })
+	c.inbound.put(c.oneWay(), delivery{do: ended, err: errReset})
 	if c.gone {
-		c.waiting = nil
+		c.waiting.forgetAll()
 	}
 }
 
@@ -340,45 +405,47 @@ func (c *socket) answer(frame []byte) {
 	if c.gone {
 		return
 	}
-	c.inbound.put(c.oneWay(), func() {
-		if c.closed {
-			return
-		}
-		c.note("answer", int64(len(frame)))
-		// The runtime must not keep the slice: it is overwritten after the call.
-		c.events.Received(frame)
-		for i := range frame {
-			frame[i] = 0xdb
-		}
-	})
+	c.inbound.put(c.oneWay(), delivery{do: answered, frame: frame})
+}
+
+func answered(c *socket, d delivery) {
+	if c.closed {
+		return
+	}
+	c.note("answer", int64(len(d.frame)))
+	// The runtime must not keep the slice: it is overwritten after the call.
+	c.events.Received(d.frame)
+	for i := range d.frame {
+		d.frame[i] = 0xdb
+	}
+	c.network.estate.spare.give(d.frame)
 }
 
 // received is a frame's arrival at the broker, which serves one at a time.
-func (c *socket) received(frame []byte) {
+func received(c *socket, d delivery) {
 	if c.gone || !c.network.kafka.up(c.broker) {
 		return
 	}
-	c.waiting = append(c.waiting, frame)
+	c.waiting.push(d.frame)
 	c.serveNext()
 }
 
 func (c *socket) serveNext() {
-	if c.serving || c.gone || len(c.waiting) == 0 {
+	if c.serving || c.gone || c.waiting.len() == 0 {
 		return
 	}
 	c.serving = true
-	frame := c.waiting[0]
-	c.waiting = c.waiting[1:]
+	c.frame = c.waiting.pop()
 	delay := between(c.network.nature, 0, 500*time.Microsecond)
 	if f := c.network.faults.happens(SlowAnswer, place{broker: c.broker}); f != nil {
 		delay = time.Duration(f.For)
 	}
-	c.network.scheduler.clock.after(max(delay, c.late.Sub(c.network.scheduler.clock.now)), func() { c.serve(frame) })
+	c.network.scheduler.clock.after(max(delay, c.late.Sub(c.network.scheduler.clock.now)), c.serve)
 }
 
-// serve hands a request to the broker, and the next when it has its answer.
-func (c *socket) serve(frame []byte) {
-	n := c.network
+// serveOne hands a request to the broker.
+func (c *socket) serveOne() {
+	n, frame := c.network, c.frame
 	if c.gone || !n.kafka.up(c.broker) {
 		return
 	}
@@ -392,7 +459,7 @@ func (c *socket) serve(frame []byte) {
 	body = body[8:]
 	client := max(int(int16(binary.BigEndian.Uint16(body))), 0)
 	body = body[2+client:]
-	message := kmsg.RequestForKey(key)
+	message := n.estate.requestFor(key)
 	if message == nil {
 		n.wrong(Protocol, "connection %d: there is no request with key %d", c.number, key)
 		return
@@ -401,15 +468,8 @@ func (c *socket) serve(frame []byte) {
 	if message.IsFlexible() {
 		body = body[1:]
 	}
-	done := func(answer []byte) {
-		if answer != nil {
-			c.answer(answer)
-		}
-		c.serving = false
-		c.serveNext()
-	}
 	if key == int16(kmsg.ApiVersions) && version > 0 && n.kafka.ancient(c.broker) {
-		done(unsupported(correlation))
+		c.served(unsupported(correlation))
 		return
 	}
 	if err := message.ReadFrom(body); err != nil {
@@ -417,22 +477,42 @@ func (c *socket) serve(frame []byte) {
 		return
 	}
 	c.note("serve", int64(key), int64(version))
-	n.kafka.serve(&request{broker: c.broker, version: version, message: message, cut: c.cut, respond: func(wait time.Duration, r kmsg.Response) {
-		var out []byte
-		if r != nil {
-			r.SetVersion(version)
-			out = binary.BigEndian.AppendUint32(make([]byte, 0, 256), correlation)
-			if r.IsFlexible() && key != int16(kmsg.ApiVersions) {
-				out = append(out, 0)
-			}
-			out = r.AppendTo(out)
+	c.request = request{socket: c, broker: c.broker, key: key, version: version, correlation: correlation, message: message}
+	n.kafka.serve(&c.request)
+}
+
+// cut ends the request's connection; serveRest says whether what the broker has
+// of it is still served, without answers.
+func (q *request) cut(serveRest bool) { q.socket.cut(serveRest) }
+
+// respond sends the answer after a wait, in which the connection serves nothing
+// else. A nil response sends none. It is called once, or never if nothing will
+// come.
+func (q *request) respond(wait time.Duration, r kmsg.Response) {
+	c := q.socket
+	var out []byte
+	if r != nil {
+		r.SetVersion(q.version)
+		out = binary.BigEndian.AppendUint32(c.network.estate.spare.take(), q.correlation)
+		if r.IsFlexible() && q.key != int16(kmsg.ApiVersions) {
+			out = append(out, 0)
 		}
-		if wait <= 0 {
-			done(out)
-			return
-		}
-		n.scheduler.clock.after(wait, func() { done(out) })
-	}})
+		out = r.AppendTo(out)
+	}
+	if wait <= 0 {
+		c.served(out)
+		return
+	}
+	c.network.scheduler.clock.after(wait, func() { c.served(out) })
+}
+
+// served sends the answer to a request, if there is one, and goes on to the next.
+func (c *socket) served(answer []byte) {
+	if answer != nil {
+		c.answer(answer)
+	}
+	c.serving = false
+	c.serveNext()
 }
 
 // unsupported is how a broker of before KIP-511 answers an ApiVersions request
@@ -444,12 +524,12 @@ func unsupported(correlation uint32) []byte {
 }
 
 // joined is a frame in one piece, as it arrives: the brokers keep slices of it.
-func joined(frame [][]byte) []byte {
-	n := 0
+func (n *network) joined(frame [][]byte) []byte {
+	size := 0
 	for _, s := range frame {
-		n += len(s)
+		size += len(s)
 	}
-	all := make([]byte, 0, n)
+	all := n.estate.bytes.take(size)
 	for _, s := range frame {
 		all = append(all, s...)
 	}

@@ -17,6 +17,7 @@ type coroutine struct {
 	next      func() (struct{}, bool)
 	stop      func()
 	yield     func(struct{}) bool
+	busy      bool
 }
 
 // abandoned is what a parked coroutine panics with when its world ends.
@@ -24,8 +25,8 @@ type abandoned struct{}
 
 // coroutines are those of one scheduler.
 type coroutines struct {
+	all  []*coroutine
 	idle []*coroutine
-	busy map[*coroutine]struct{}
 }
 
 // spawn makes fn runnable as a coroutine.
@@ -33,7 +34,7 @@ func (s *scheduler) spawn(fn func()) {
 	s.Schedule(func() {
 		c := s.coroutine()
 		c.fn = fn
-		s.busy[c] = struct{}{}
+		c.busy = true
 		c.run()
 	})
 }
@@ -51,13 +52,14 @@ func (s *scheduler) coroutine() *coroutine {
 			if !c.call() {
 				return
 			}
-			delete(s.busy, c)
+			c.busy = false
 			s.idle = append(s.idle, c)
 			if !yield(struct{}{}) {
 				return
 			}
 		}
 	})
+	s.all = append(s.all, c)
 	return c
 }
 
@@ -78,17 +80,17 @@ func (c *coroutine) call() (ended bool) {
 
 // endAll ends every coroutine and returns how many were still waiting.
 func (s *scheduler) endAll() int {
-	waiting := len(s.busy)
-	for len(s.busy) > 0 {
-		for c := range s.busy {
-			delete(s.busy, c)
+	waiting := 0
+	for len(s.all) > 0 { // one that ends may start another
+		all := s.all
+		s.all, s.idle = nil, nil
+		for _, c := range all {
+			if c.busy {
+				waiting++
+			}
 			c.stop()
 		}
 	}
-	for _, c := range s.idle {
-		c.stop()
-	}
-	s.idle = nil
 	return waiting
 }
 

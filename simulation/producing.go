@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -14,7 +15,7 @@ type producing struct {
 	cluster  *cluster
 	broker   *node
 	request  *request
-	response *kmsg.ProduceResponse
+	response kmsg.ProduceResponse
 	asked    model.ProduceRequest
 	parts    []part // of asked, in its order
 	silent   bool
@@ -41,10 +42,7 @@ func (c *cluster) serveProduce(b *node, r *request, q *kmsg.ProduceRequest) {
 		r.cut(false)
 		return
 	}
-	a := &producing{
-		cluster: c, broker: b, request: r, response: kmsg.NewPtrProduceResponse(),
-		asked: model.ProduceRequest{Version: q.Version, Acks: q.Acks, Timeout: time.Duration(q.TimeoutMillis) * time.Millisecond},
-	}
+	a := c.newProducing(b, r, q)
 	if f := c.faults.happens(BlackHole, at); f != nil {
 		a.silent = true
 		if f.chance(0, 2) {
@@ -55,19 +53,15 @@ func (c *cluster) serveProduce(b *node, r *request, q *kmsg.ProduceRequest) {
 	if f := c.faults.happens(CutMidAppend, at); f != nil {
 		cutAfter = int(f.Pick>>8) % 3
 	}
-	n, bytes := 0, 0
-	for i := range q.Topics {
-		n += len(q.Topics[i].Partitions)
-	}
-	a.parts = make([]part, 0, n)
-	a.asked.Partitions = make([]model.PartitionData, 0, n)
-	a.response.Topics = make([]kmsg.ProduceResponseTopic, len(q.Topics))
+	bytes := 0
+	topics := slices.Grow(a.response.Topics[:0], len(q.Topics))[:len(q.Topics)]
+	a.response.Topics = topics
 	for i := range q.Topics {
 		t := &q.Topics[i]
-		rt := &a.response.Topics[i]
-		*rt = kmsg.NewProduceResponseTopic()
+		rt := &topics[i]
 		rt.Topic, rt.TopicID = t.Topic, t.TopicID
-		rt.Partitions = make([]kmsg.ProduceResponseTopicPartition, len(t.Partitions))
+		rt.Partitions = slices.Grow(rt.Partitions[:0], len(t.Partitions))[:len(t.Partitions)]
+		clear(rt.Partitions)
 		for k := range t.Partitions {
 			if cutAfter == 0 {
 				break
@@ -84,6 +78,24 @@ func (c *cluster) serveProduce(b *node, r *request, q *kmsg.ProduceRequest) {
 	a.append(cutAfter == 0)
 }
 
+// newProducing uses what done has given back.
+func (c *cluster) newProducing(b *node, r *request, q *kmsg.ProduceRequest) *producing {
+	a := &producing{}
+	if n := len(c.estate.producing); n > 0 {
+		a = c.estate.producing[n-1]
+		c.estate.producing = c.estate.producing[:n-1]
+	}
+	topics := a.response.Topics
+	*a = producing{
+		cluster: c, broker: b, request: r, response: kmsg.NewProduceResponse(), parts: a.parts[:0],
+		asked: model.ProduceRequest{
+			Version: q.Version, Acks: q.Acks, Timeout: time.Duration(q.TimeoutMillis) * time.Millisecond, Partitions: a.asked.Partitions[:0],
+		},
+	}
+	a.response.Topics = topics
+	return a
+}
+
 // take decides what happens to one partition of a request.
 func (a *producing) take(t *kmsg.ProduceRequestTopic, from *kmsg.ProduceRequestTopicPartition, r *kmsg.ProduceResponseTopicPartition) {
 	c := a.cluster
@@ -97,9 +109,9 @@ func (a *producing) take(t *kmsg.ProduceRequestTopic, from *kmsg.ProduceRequestT
 			}
 		}
 	}
-	before := len(c.sent)
+	before := len(c.estate.sent)
 	d := model.PartitionData{Topic: t.Topic, TopicID: t.TopicID, Partition: from.Partition, Batch: c.decode(name, life, from.Partition, from.Records)}
-	to := part{answer: r, p: c.partition(name, from.Partition), from: before, to: len(c.sent)}
+	to := part{answer: r, p: c.partition(name, from.Partition), from: before, to: len(c.estate.sent)}
 	if to.p != nil && c.model.Leads(to.p.TopicPartition, a.broker.id) && !c.broken(a.broker) {
 		if !a.faults(&to, &d.Batch) {
 			c.refused(&to)
@@ -114,7 +126,7 @@ func (a *producing) take(t *kmsg.ProduceRequestTopic, from *kmsg.ProduceRequestT
 // refused notes that the records of a part were not appended.
 func (c *cluster) refused(p *part) {
 	for i := p.from; i < p.to; i++ {
-		c.sent[i].Refused = true
+		c.estate.sent[i].Refused = true
 	}
 }
 
@@ -278,13 +290,14 @@ func (a *producing) done() {
 	if a.silent {
 		return
 	}
-	if f := a.cluster.faults.happens(CutAfterAppend, place{broker: a.broker.id}); f != nil {
+	f := a.cluster.faults.happens(CutAfterAppend, place{broker: a.broker.id})
+	switch {
+	case f != nil:
 		a.request.cut(f.chance(0, 2))
-		return
-	}
-	if a.asked.Acks == 0 {
+	case a.asked.Acks == 0:
 		a.request.respond(a.wait, nil)
-		return
+	default:
+		a.request.respond(a.wait, &a.response)
 	}
-	a.request.respond(a.wait, a.response)
+	a.cluster.estate.producing = append(a.cluster.estate.producing, a)
 }

@@ -27,17 +27,18 @@ func (c *cluster) heal() {
 }
 
 // logs implements kafka.
-func (c *cluster) logs() []Log {
+func (c *cluster) logs(e *estate) []Log {
 	histories := c.model.Histories()
 	all := make([]Log, 0, len(histories))
 	for i := range histories {
 		h := &histories[i]
-		l := Log{Topic: h.Topic, Partition: h.Partition, Life: h.Life, Entries: make([]Entry, 0, len(h.Kept)), Visible: h.High}
+		l := Log{Topic: h.Topic, Partition: h.Partition, Life: h.Life, Entries: e.entries.take(len(h.Kept)), Visible: h.High}
 		for k := range h.Kept {
 			for int64(len(l.Entries)) < h.Kept[k].Offset {
 				l.Entries = append(l.Entries, Entry{Gone: true, ProducerID: -1})
 			}
-			l.Entries = append(l.Entries, entryOfModel(&h.Kept[k]))
+			value := h.Kept[k].Record.Value
+			l.Entries = append(l.Entries, entryOfModel(&h.Kept[k], append(e.bytes.take(len(value)), value...)))
 		}
 		c.tell(&l)
 		all = append(all, l)
@@ -45,7 +46,7 @@ func (c *cluster) logs() []Log {
 			l := Log{Topic: h.Topic, Partition: h.Partition, Life: h.Life, Lost: true, Committed: committed}
 			for k := range h.Cut {
 				if h.Cut[k].Committed == committed {
-					l.Entries = append(l.Entries, entryOfModel(&h.Cut[k].Entry))
+					l.Entries = append(l.Entries, entryOfModel(&h.Cut[k].Entry, []byte(h.Cut[k].Record.Value)))
 				}
 			}
 			if len(l.Entries) > 0 {
@@ -56,8 +57,8 @@ func (c *cluster) logs() []Log {
 	return all
 }
 
-func entryOfModel(e *model.Entry) Entry {
-	return Entry{Value: []byte(e.Record.Value), ProducerID: e.ProducerID, Epoch: e.ProducerEpoch, Sequence: e.Sequence, Start: e.Start}
+func entryOfModel(e *model.Entry, value []byte) Entry {
+	return Entry{Value: value, ProducerID: e.ProducerID, Epoch: e.ProducerEpoch, Sequence: e.Sequence, Start: e.Start}
 }
 
 // entries implements kafka.
@@ -65,7 +66,7 @@ func (c *cluster) entries(topic string, partition int32) []Entry {
 	read := c.model.Committed(model.TopicPartition{Topic: topic, Partition: partition})
 	all := make([]Entry, 0, len(read))
 	for i := range read {
-		all = append(all, entryOfModel(&read[i]))
+		all = append(all, entryOfModel(&read[i], []byte(read[i].Record.Value)))
 	}
 	return all
 }

@@ -46,10 +46,10 @@ type turn struct {
 	cause uint64
 }
 
-func newScheduler(random *rand.Rand) *scheduler {
-	s := &scheduler{random: random, coroutines: coroutines{busy: make(map[*coroutine]struct{})}, policy: policy(random.IntN(int(policies)))}
+func newScheduler(random *rand.Rand, e *estate) *scheduler {
+	s := &scheduler{random: random, policy: policy(random.IntN(int(policies))), runnable: e.runnable}
 	s.maxTurn = [...]int64{1, 2_000, 50_000}[random.IntN(3)]
-	s.clock = &clock{scheduler: s}
+	s.clock = &clock{scheduler: s, heap: e.heap, spent: e.spent}
 	return s
 }
 

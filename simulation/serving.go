@@ -1,7 +1,7 @@
 package simulation
 
 import (
-	"bytes"
+	"slices"
 	"sync"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -64,7 +64,9 @@ func (b *node) apiVersions() kmsg.Response {
 	return r
 }
 
-// metadata is what a broker believes of the cluster.
+var clusterID = "simulated"
+
+// metadata is what a broker believes of the cluster, valid until the next call.
 func (c *cluster) metadata(b *node, q *kmsg.MetadataRequest) kmsg.Response {
 	var names []string
 	if q.Topics != nil {
@@ -80,20 +82,22 @@ func (c *cluster) metadata(b *node, q *kmsg.MetadataRequest) kmsg.Response {
 		c.take()
 		c.changed("", 0)
 	}
-	r := kmsg.NewPtrMetadataResponse()
-	r.ClusterID = kmsg.StringPtr("simulated")
-	r.Brokers = make([]kmsg.MetadataResponseBroker, 0, len(known.Brokers))
+	r := &c.estate.metadataAnswer
+	brokers, topics := r.Brokers[:0], r.Topics
+	*r = kmsg.NewMetadataResponse()
+	r.ClusterID, r.Brokers = &clusterID, brokers
 	for _, id := range known.Brokers {
 		m := kmsg.NewMetadataResponseBroker()
 		m.NodeID, m.Host, m.Port = id, host(c.broker(id).address), 9092
 		r.Brokers = append(r.Brokers, m)
 	}
-	r.Topics = make([]kmsg.MetadataResponseTopic, len(known.Topics))
+	r.Topics = slices.Grow(topics[:0], len(known.Topics))[:len(known.Topics)]
 	for i := range known.Topics {
 		t, m := &known.Topics[i], &r.Topics[i]
+		partitions := m.Partitions
 		*m = kmsg.NewMetadataResponseTopic()
 		m.Topic, m.TopicID, m.ErrorCode = &t.Name, t.ID, int16(t.Code)
-		m.Partitions = make([]kmsg.MetadataResponseTopicPartition, len(t.Partitions))
+		m.Partitions = slices.Grow(partitions[:0], len(t.Partitions))[:len(t.Partitions)]
 		for k := range t.Partitions {
 			p, from := &m.Partitions[k], &t.Partitions[k]
 			*p = kmsg.NewMetadataResponseTopicPartition()
@@ -130,7 +134,7 @@ func (c *cluster) decode(topic string, life int, n int32, records []byte) model.
 			// Codecs grow what they are given by much; entries keep what is needed.
 			scratch := unpacked.Get().(*[]byte)
 			*scratch, err = codec.Decompress((*scratch)[:0], body, decompressed)
-			body = bytes.Clone(*scratch)
+			body = append(c.estate.bytes.take(len(*scratch)), *scratch...)
 			unpacked.Put(scratch)
 		}
 		if err != nil {
@@ -138,14 +142,23 @@ func (c *cluster) decode(topic string, life int, n int32, records []byte) model.
 			return model.Batch{ProducerID: -1, Corrupt: true, Size: len(records)}
 		}
 	}
-	list := make([]model.Record, 0, max(b.Records, 0))
+	list := c.estate.records.take(min(int(max(b.Records, 0)), len(body)))
+	values := c.estate.copies.take()
+	first := len(c.estate.sent)
 	it := protocol.NewRecordIterator(body, int(b.Records))
 	for r, ok := it.Next(); ok; r, ok = it.Next() {
 		if int(r.OffsetDelta) != len(list) {
 			c.wrong(Protocol, "%s/%d: record %d of a batch has offset delta %d", topic, n, len(list), r.OffsetDelta)
 		}
-		c.sent = append(c.sent, Attempt{Topic: topic, Partition: n, Life: life, Entry: entryOf(&b, len(list), r.Value)})
-		list = append(list, model.Record{Value: string(r.Value), TimestampMillis: b.BaseTimestamp + r.TimestampDelta, Keyless: r.Key == nil})
+		c.estate.sent = append(c.estate.sent, Attempt{Topic: topic, Partition: n, Life: life, Entry: entryOf(&b, len(list), r.Value)})
+		list = append(list, model.Record{TimestampMillis: b.BaseTimestamp + r.TimestampDelta, Keyless: r.Key == nil})
+		values = append(values, r.Value...)
+	}
+	all := c.estate.text(values) // one piece of memory for the values of a batch
+	c.estate.copies.give(values)
+	for i := range list {
+		size := len(c.estate.sent[first+i].Entry.Value)
+		list[i].Value, all = all[:size], all[size:]
 	}
 	if it.Err() != nil {
 		c.wrong(Protocol, "%s/%d: the records of a batch cannot be read: %v", topic, n, it.Err())

@@ -49,22 +49,24 @@ const (
 	hashPrime = 0x9e3779b97f4a7c15
 )
 
-func (t *trace) mix(v uint64) {
-	h := (t.hash ^ v) * hashPrime
-	t.hash = h ^ h>>29
+func (t *trace) mix(v uint64) { t.hash = mixed(t.hash, v) }
+
+func mixed(hash, v uint64) uint64 {
+	h := (hash ^ v) * hashPrime
+	return h ^ h>>29
 }
 
 func (t *trace) mixText(s string) {
-	t.mix(uint64(len(s)))
+	h := mixed(t.hash, uint64(len(s)))
 	for len(s) >= 8 {
-		t.mix(uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 | uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56)
+		h = mixed(h, uint64(s[0])|uint64(s[1])<<8|uint64(s[2])<<16|uint64(s[3])<<24|uint64(s[4])<<32|uint64(s[5])<<40|uint64(s[6])<<48|uint64(s[7])<<56)
 		s = s[8:]
 	}
 	var rest uint64
 	for i := range len(s) {
 		rest |= uint64(s[i]) << (8 * i)
 	}
-	t.mix(rest)
+	t.hash = mixed(h, rest)
 }
 
 func (t *trace) short(path string) string {

@@ -125,14 +125,18 @@ var padding = strings.Repeat("x", 1024)
 // record makes up one record: keyed, to a partition, or neither.
 func (l *workload) record(task, size int, beyond bool) *produced {
 	n := len(l.records) + 1
-	r := &produced{tag: uint64(n), task: task, partition: -1}
-	value := make([]byte, 0, 16+size)
+	e := l.run.estate
+	r := &e.produced.take(1)[:1][0]
+	*r = produced{tag: uint64(n), task: task, partition: -1}
+	value := e.copies.take()
 	value = append(strconv.AppendInt(value, int64(task), 10), '/')
 	value = append(strconv.AppendInt(value, int64(n), 10), '/')
-	r.value = string(append(value, padding[:l.random.IntN(size)]...))
+	value = append(value, padding[:l.random.IntN(size)]...)
+	r.value = e.text(value)
+	e.copies.give(value)
 	switch l.random.IntN(3) {
 	case 0:
-		r.key = strconv.AppendInt([]byte("key-"), int64(l.random.IntN(40)), 10)
+		r.key = strconv.AppendInt(append(e.bytes.take(8), "key-"...), int64(l.random.IntN(40)), 10)
 	case 1:
 		r.partition = int32(l.random.IntN(partitionCount))
 		if beyond && l.random.IntN(50) == 0 {
@@ -148,12 +152,12 @@ func (l *workload) record(task, size int, beyond bool) *produced {
 
 // message is the record as the producer is given it. The slices are overwritten
 // after the call: the runtime must have copied them.
-func (r *produced) message() (messages.Record, func()) {
-	value := []byte(r.value)
-	key := append([]byte(nil), r.key...)
+func (l *workload) message(r *produced) messages.Record {
+	e := l.run.estate
+	value := append(e.copies.take(), r.value...)
 	m := messages.Record{Topic: topicName, Value: value, Tag: r.tag, Opaque: r}
 	if r.key != nil {
-		m.Key = key
+		m.Key = append(e.copies.take(), r.key...)
 	}
 	if r.partition >= 0 {
 		m.Partition = messages.AtPartition(r.partition)
@@ -161,12 +165,17 @@ func (r *produced) message() (messages.Record, func()) {
 	if r.tag%7 == 0 {
 		m.Headers = []messages.Header{{Key: "tag", Value: value[:1]}}
 	}
-	return m, func() {
-		for i := range value {
-			value[i] = '#'
-		}
-		for i := range key {
-			key[i] = '#'
+	return m
+}
+
+// scribble overwrites what the producer was given.
+func (l *workload) scribble(m *messages.Record) {
+	for _, given := range [...][]byte{m.Value, m.Key} {
+		if given != nil {
+			for i := range given {
+				given[i] = '#'
+			}
+			l.run.estate.copies.give(given)
 		}
 	}
 }
@@ -262,11 +271,11 @@ func (l *workload) callback(d messages.Delivery) {
 
 // call produces one record in the manner of a Go caller.
 func (l *workload) call(r *produced, produce func(context.Context, troupe.Record, troupe.Callback) error, callback messages.Callback) error {
-	m, scribble := r.message()
+	m := l.message(r)
 	l.run.outstanding++
 	l.admit(r)
 	err := produce(r.context(), m, callback)
-	scribble()
+	l.scribble(&m)
 	l.run.sample()
 	if err != nil {
 		l.run.outstanding--
@@ -411,11 +420,11 @@ func (c *caller) burst(ctx actor.Context) {
 	}
 	l.begin(&plan[c.at])
 	for _, r := range plan[c.at].records {
-		m, scribble := r.message()
+		m := l.message(r)
 		l.run.outstanding++
 		l.admit(r)
 		ctx.Request(l.run.producer.PID(), &messages.Produce{Record: m, Context: r.ctxOrNil()})
-		scribble()
+		l.scribble(&m)
 		l.run.sample()
 	}
 	c.at++

@@ -10,7 +10,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -46,6 +45,7 @@ type Config struct {
 	heal       time.Duration
 	cluster    *ClusterSettings
 	lie        Lie
+	estate     *estate
 }
 
 // World is one simulated run: a virtual clock, a network and a cluster in
@@ -53,6 +53,7 @@ type Config struct {
 // not safe for concurrent use, and nothing in it may wait for the real world.
 type World struct {
 	config    Config
+	estate    *estate
 	name      string
 	system    *actor.ActorSystem
 	owned     bool
@@ -82,8 +83,6 @@ const settling = lastWord + 10*time.Second
 // stopping is how long producers may take to end.
 const stopping = 10 * time.Minute
 
-var worlds atomic.Int64
-
 // NewSystem returns an actor system for any number of worlds, one after the
 // other; to make one takes longer than a run.
 func NewSystem() *actor.ActorSystem {
@@ -96,7 +95,10 @@ func NewWorld(c Config) (*World, error) {
 	if err := checkFaults(c.Faults); err != nil {
 		return nil, err
 	}
-	w := &World{config: c, name: fmt.Sprintf("world-%d", worlds.Add(1)), system: c.System}
+	if c.estate == nil {
+		c.estate = newEstate()
+	}
+	w := &World{config: c, estate: c.estate, name: c.estate.name, system: c.System, seen: c.estate.seen}
 	if w.system == nil {
 		w.system, w.owned = NewSystem(), true
 	}
@@ -106,7 +108,7 @@ func NewWorld(c Config) (*World, error) {
 		}
 		c.cluster = modern(c.Brokers)
 	}
-	w.scheduler = newScheduler(w.stream(1))
+	w.scheduler = newScheduler(w.stream(1), w.estate)
 	w.clock = w.scheduler.clock
 	w.trace = &trace{scheduler: w.scheduler, prefix: "troupe/" + w.name, hash: hashStart}
 	w.trace.crash = w.crash
@@ -116,14 +118,14 @@ func NewWorld(c Config) (*World, error) {
 		w.tracer = &postTrace{receiveTrace{w.trace, w}}
 	}
 	if c.drawFaults > 0 {
-		w.faults = drawnInjector(w.trace, c.Seed, c.drawFaults)
+		w.faults = drawnInjector(w.estate, w.trace, c.Seed, c.drawFaults)
 	} else {
-		w.faults = newInjector(w.trace, c.Faults, c.heal)
+		w.faults = newInjector(w.estate, w.trace, c.Faults, c.heal)
 	}
-	w.network = &network{scheduler: w.scheduler, faults: w.faults, nature: w.stream(3), trace: w.trace, wrong: w.violation}
+	w.network = &network{scheduler: w.scheduler, faults: w.faults, nature: w.stream(3), trace: w.trace, wrong: w.violation, estate: w.estate}
 	w.kafka = newCluster(surroundings{
 		scheduler: w.scheduler, faults: w.faults, trace: w.trace, nature: w.stream(4), wrong: w.violation,
-		cut: w.network.cutAll, topics: c.Topics, settings: c.cluster, rate: c.BrokerBytesPerSecond, lie: c.lie,
+		cut: w.network.cutAll, topics: c.Topics, settings: c.cluster, rate: c.BrokerBytesPerSecond, lie: c.lie, estate: w.estate,
 	})
 	w.network.kafka = w.kafka
 	for _, f := range w.faults.timed {
@@ -256,7 +258,7 @@ func (w *World) Entries(topic string, partition int32) []Entry {
 
 // Logs is the log of every partition, with those of topics that were deleted and
 // what was cut off.
-func (w *World) Logs() []Log { return w.kafka.logs() }
+func (w *World) Logs() []Log { return w.kafka.logs(&estate{}) }
 
 // Attempts is every record that a broker was sent, appended or not.
 func (w *World) Attempts() []Attempt { return w.kafka.attempts() }

@@ -295,10 +295,8 @@ func (r *root) forwardControl(c actor.Context, m *messages.ControlRequest) {
 // clusterChanged starts, readdresses and stops brokers, and then tells the
 // router, so that every leader it assigns exists.
 func (r *root) clusterChanged(c actor.Context) {
-	present := make(map[int32]bool)
 	r.known = r.known[:0]
 	for _, info := range r.view.Brokers {
-		present[info.ID] = true
 		r.known = append(r.known, info.ID)
 		n := r.nodes[info.ID]
 		switch {
@@ -309,12 +307,12 @@ func (r *root) clusterChanged(c actor.Context) {
 			c.Send(n.pid, &messages.BrokerMoved{Address: info.Address})
 		}
 	}
-	pids := make(map[int32]*actor.PID)
+	pids := make(map[int32]*actor.PID, len(r.nodes))
 	for _, id := range r.order() {
 		if messages.IsSeed(id) {
 			continue
 		}
-		if !present[id] && !r.leads(r.view, id) {
+		if !slices.Contains(r.known, id) && !r.leads(r.view, id) {
 			c.Stop(r.nodes[id].pid)
 			delete(r.nodes, id)
 			continue

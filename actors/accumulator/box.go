@@ -76,7 +76,8 @@ func (b *Box) Assign(l messages.AssignLeader) {
 	b.mu.Lock()
 	news := b.assigned != nil || l != b.state.leader // most refreshes have none
 	if news {
-		b.assigned = &l
+		kept := l // or every call would allocate
+		b.assigned = &kept
 	}
 	b.mu.Unlock()
 	if news {

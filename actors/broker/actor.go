@@ -71,7 +71,7 @@ func (b *broker) inherit(before *broker) {
 	b.Info, b.spawned = before.Info, before.spawned
 	b.state.identity = before.state.identity
 	for _, class := range classes {
-		for _, t := range before.state.ready[class] {
+		for _, t := range *before.state.ready.of(class) {
 			b.state.partitionReady(t, t.Class())
 		}
 	}
@@ -180,7 +180,7 @@ func (b *broker) pump(c actor.Context, now seams.Instant) {
 
 // pumpClass writes requests of one class while there is room.
 func (b *broker) pumpClass(c actor.Context, class messages.Class, now seams.Instant) {
-	for b.state.hasRoom(class.Lane, now) && len(b.state.ready[class]) > 0 {
+	for b.state.hasRoom(class.Lane, now) && len(*b.state.ready.of(class)) > 0 {
 		r := requests.Get().(*request)
 		ok, needIdentity := b.state.assemble(class, r, now)
 		if needIdentity && !b.askedForID {
@@ -281,7 +281,10 @@ func (b *broker) connectionLost(c actor.Context, m *messages.ConnectionLost, now
 		return
 	}
 	lost := b.state.connectionLost(m)
-	err := fmt.Errorf("%w: broker %d (%s): %w", messages.ErrConnectionLost, b.Info.ID, b.Info.Address, m.Reason)
+	var err error
+	if len(lost) > 0 || len(b.state.control) > 0 {
+		err = fmt.Errorf("%w: broker %d (%s): %w", messages.ErrConnectionLost, b.Info.ID, b.Info.Address, m.Reason)
+	}
 	b.settleLost(c, lost, err, now)
 	if m.Lane == messages.LaneControl {
 		// Whoever asked has other brokers to ask.
@@ -331,7 +334,9 @@ func (b *broker) deadlines(c actor.Context, now seams.Instant) {
 		b.stopConnection(c, l)
 		b.state.connectionLost(&messages.ConnectionLost{Lane: l, Generation: b.state.lanes[l].generation, WasUp: true})
 	}
-	b.failControl(c, b.state.failControl(now, false), fmt.Errorf("%w: no connection to broker %d (%s)", messages.ErrRequestTimeout, b.Info.ID, b.Info.Address))
+	if failed := b.state.failControl(now, false); len(failed) > 0 {
+		b.failControl(c, failed, fmt.Errorf("%w: no connection to broker %d (%s)", messages.ErrRequestTimeout, b.Info.ID, b.Info.Address))
+	}
 }
 
 // moved takes in a new address: the old connections lead to somebody else.
@@ -371,21 +376,22 @@ func (b *broker) stopConnection(c actor.Context, l messages.Lane) {
 	b.state.lanes[l].wanted = false
 }
 
+var errStopped = fmt.Errorf("%w: %w", messages.ErrConnectionLost, seams.ErrClosedLocally)
+
 // stop settles what is left. The children are stopped by protoactor and close
 // their sockets.
 func (b *broker) stop(c actor.Context, now seams.Instant) {
 	b.state.closed = true
 	b.timer.Stop()
-	err := fmt.Errorf("%w: %w", messages.ErrConnectionLost, seams.ErrClosedLocally)
 	for l := range b.state.lanes {
 		lane := &b.state.lanes[l]
-		b.settleLost(c, lane.inFlight, err, now)
+		b.settleLost(c, lane.inFlight, errStopped, now)
 		lane.inFlight, lane.up, lane.connection = nil, false, nil
 	}
 	if _, stopping := c.Message().(*actor.Stopping); stopping {
 		b.Settings.Gate.Left(b.Info.ID)
 		// After a crash the next incarnation takes them over.
-		b.failControl(c, b.state.failControl(now, true), err)
+		b.failControl(c, b.state.failControl(now, true), errStopped)
 	}
 }
 
@@ -398,6 +404,6 @@ func (b *broker) afterStop(c actor.Context) {
 	case *written:
 		m.request.drop()
 	case *messages.ControlRequest:
-		b.failControl(c, []*messages.ControlRequest{m}, fmt.Errorf("%w: %w", messages.ErrConnectionLost, seams.ErrClosedLocally))
+		b.failControl(c, []*messages.ControlRequest{m}, errStopped)
 	}
 }

@@ -107,7 +107,7 @@ type part struct {
 type State struct {
 	config
 	lanes    [messages.Lanes]laneState
-	ready    map[messages.Class][]messages.Taker
+	ready    readyLines
 	queued   map[messages.Taker]bool
 	waiting  []messages.Taker // for an identity
 	control  []queuedControl  // not yet written
@@ -125,8 +125,13 @@ var classes = [...]messages.Class{
 	{Lane: messages.LaneNoAcks, Acks: messages.AcksNone},
 }
 
+// readyLines are the partitions in line, for each class.
+type readyLines [messages.Lanes][messages.AcksNone + 1][]messages.Taker
+
+func (l *readyLines) of(c messages.Class) *[]messages.Taker { return &l[c.Lane][c.Acks] }
+
 func newState(c config, identity messages.Identity) *State {
-	return &State{config: c, ready: make(map[messages.Class][]messages.Taker), queued: make(map[messages.Taker]bool), identity: identity}
+	return &State{config: c, queued: make(map[messages.Taker]bool), identity: identity}
 }
 
 // partitionReady puts a partition in line, once.
@@ -135,7 +140,8 @@ func (s *State) partitionReady(t messages.Taker, c messages.Class) {
 		return
 	}
 	s.queued[t] = true
-	s.ready[c] = append(s.ready[c], t)
+	line := s.ready.of(c)
+	*line = append(*line, t)
 	s.lanes[c.Lane].wanted = true
 }
 
@@ -166,7 +172,7 @@ func (s *State) hasRoom(l messages.Lane, now seams.Instant) bool {
 // there was any. needIdentity says that some partition cannot go on without
 // a producer id.
 func (s *State) assemble(c messages.Class, r *request, now seams.Instant) (ok, needIdentity bool) {
-	line := s.ready[c]
+	line := *s.ready.of(c)
 	if len(line) == 0 {
 		return false, false
 	}
@@ -209,14 +215,11 @@ func (s *State) assemble(c messages.Class, r *request, now seams.Instant) (ok, n
 			break
 		}
 	}
-	rest := s.ready[c][n:]
-	if len(again) == 0 && len(rest) == 0 {
-		clear(s.ready[c])
-		s.ready[c] = s.ready[c][:0]
-	} else {
-		kept := append(s.ready[c][:0:0], rest...)
-		s.ready[c] = append(kept, again...)
-	}
+	ready := s.ready.of(c) // with those that came into line meanwhile
+	rest := (*ready)[n:]
+	kept := append((*ready)[:0], rest...)
+	clear((*ready)[len(kept):])
+	*ready = append(kept, again...)
 	return len(r.batches) > 0, needIdentity
 }
 
@@ -426,7 +429,7 @@ func (s *State) wants(l messages.Lane) bool {
 		return len(s.control) > 0
 	}
 	for _, c := range classes {
-		if c.Lane == l && len(s.ready[c]) > 0 {
+		if c.Lane == l && len(*s.ready.of(c)) > 0 {
 			return true
 		}
 	}

@@ -57,7 +57,7 @@ func TestReadyOnce(t *testing.T) {
 	a := newTaker("a", 0, newBatch(100))
 	s.partitionReady(a, acksAll)
 	s.partitionReady(a, acksAll)
-	if n := len(s.ready[acksAll]); n != 1 {
+	if n := len(*s.ready.of(acksAll)); n != 1 {
 		t.Fatalf("%d entries", n)
 	}
 	sent(t, s)
@@ -125,8 +125,8 @@ func TestFirstBatchTravelsWhateverItsSize(t *testing.T) {
 	s.partitionReady(newTaker("a", 0, newBatch(5000)), acksAll)
 	s.partitionReady(newTaker("a", 1, newBatch(100)), acksAll)
 	_, k, _ := sent(t, s)
-	if len(k.Topics[0].Partitions) != 1 || len(s.ready[acksAll]) != 1 {
-		t.Errorf("%d partitions sent, %d left", len(k.Topics[0].Partitions), len(s.ready[acksAll]))
+	if len(k.Topics[0].Partitions) != 1 || len(*s.ready.of(acksAll)) != 1 {
+		t.Errorf("%d partitions sent, %d left", len(k.Topics[0].Partitions), len(*s.ready.of(acksAll)))
 	}
 }
 
@@ -305,7 +305,7 @@ func TestIdentities(t *testing.T) {
 		t.Fatalf("ok %v, needs an identity %v, %d batches", ok, need, len(r.batches))
 	}
 	s.partitionReady(a, acksAll) // it waits, and does not stand in line twice
-	if len(s.ready[acksAll]) != 0 {
+	if len(*s.ready.of(acksAll)) != 0 {
 		t.Error("a waiting partition is in line")
 	}
 	s.identityChanged(messages.Identity{ProducerID: 9, Generation: 1})
@@ -328,8 +328,8 @@ func TestIdentitiesOnlyGetNewer(t *testing.T) {
 	// Told again of the same one, whoever waits is asked again.
 	a := newTaker("a", 0, newBatch(100))
 	s.queued[a], s.waiting = true, []messages.Taker{a}
-	if s.identityChanged(newest); len(s.waiting) != 0 || len(s.ready[acksAll]) != 1 {
-		t.Errorf("%d wait, %d are ready", len(s.waiting), len(s.ready[acksAll]))
+	if s.identityChanged(newest); len(s.waiting) != 0 || len(*s.ready.of(acksAll)) != 1 {
+		t.Errorf("%d wait, %d are ready", len(s.waiting), len(*s.ready.of(acksAll)))
 	}
 }
 
@@ -341,7 +341,7 @@ func TestReclassMovesOver(t *testing.T) {
 	if ok, _ := s.assemble(messages.Class{Lane: messages.LaneSlow, Acks: messages.AcksAll}, new(request), start); ok {
 		t.Fatal("a batch of another class was sent")
 	}
-	if s.moved == moved || len(s.ready[acksAll]) != 1 || !s.lanes[messages.LaneProduce].wanted {
+	if s.moved == moved || len(*s.ready.of(acksAll)) != 1 || !s.lanes[messages.LaneProduce].wanted {
 		t.Error("it is not in line for its own class")
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -256,6 +257,8 @@ func (s *State) answered(m *messages.ControlResponse, now seams.Instant) (*messa
 	if r.ClusterID != nil {
 		view.ClusterID = *r.ClusterID
 	}
+	view.Brokers = make([]messages.BrokerInfo, 0, len(r.Brokers))
+	view.Topics = make([]messages.TopicInfo, 0, len(s.names))
 	for _, b := range r.Brokers {
 		info := messages.BrokerInfo{ID: b.NodeID, Address: joinHostPort(b.Host, b.Port)}
 		if b.Rack != nil {
@@ -351,7 +354,7 @@ func (s *State) mergeTopic(name string, t *trackedTopic, answer *kmsg.MetadataRe
 	}
 	recreated := t.takeID(answer.TopicID)
 	old := t.info
-	info := messages.TopicInfo{Name: name, ID: t.id}
+	info := messages.TopicInfo{Name: name, ID: t.id, Partitions: make([]messages.PartitionInfo, 0, len(answer.Partitions))}
 	settled := true
 	for _, p := range answer.Partitions {
 		if p.Partition < 0 {
@@ -448,7 +451,7 @@ func find(partitions []messages.PartitionInfo, id int32) (messages.PartitionInfo
 }
 
 func joinHostPort(host string, port int32) string {
-	if slices.Contains([]byte(host), ':') {
+	if strings.IndexByte(host, ':') >= 0 {
 		return "[" + host + "]:" + strconv.Itoa(int(port))
 	}
 	return host + ":" + strconv.Itoa(int(port))

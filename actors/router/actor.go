@@ -216,11 +216,7 @@ func (k *keeper) sweep(c actor.Context, now seams.Instant) {
 	k.pressed(now)
 	for _, t := range k.parkedTopics() {
 		k.drainPending(c, t)
-		why := fmt.Errorf("%w %q after %v", messages.ErrUnknownTopic, t.name, k.Settings.MaxTopicWait)
-		if p := k.lastFail.Load(); p != nil {
-			why = fmt.Errorf("%w: %w", why, *p)
-		}
-		t.expireParked(now, now.Add(-k.Settings.MaxTopicWait), why)
+		t.expireParked(now, now.Add(-k.Settings.MaxTopicWait), k.unknownFor)
 		t.mu.Lock()
 		empty := len(t.parked) == 0
 		t.mu.Unlock()
@@ -231,6 +227,15 @@ func (k *keeper) sweep(c actor.Context, now seams.Instant) {
 	if len(k.parkedIn) > 0 || k.Budget.Pressed() {
 		k.wakeAt(now.Add(parkedSweep))
 	}
+}
+
+// unknownFor is why the records of a topic that stays unknown fail.
+func (k *keeper) unknownFor(t *Topic) error {
+	why := fmt.Errorf("%w %q after %v", messages.ErrUnknownTopic, t.name, k.Settings.MaxTopicWait)
+	if p := k.lastFail.Load(); p != nil {
+		why = fmt.Errorf("%w: %w", why, *p)
+	}
+	return why
 }
 
 func (k *keeper) drainPending(c actor.Context, t *Topic) {
@@ -346,7 +351,11 @@ func (k *keeper) route(c actor.Context, t *Topic, old *routes, s *shape, id [16]
 	if len(old.live) == 0 || len(s.gone) > 0 {
 		k.spawned[t.name]++ // a partition that comes back gets another name, too
 	}
-	rt := &routes{infos: s.infos, boxes: make([]messages.Appender, len(s.infos)), epochs: make([]int32, len(s.infos))}
+	n := len(s.infos)
+	rt := &routes{
+		infos: s.infos, boxes: make([]messages.Appender, n), epochs: make([]int32, n),
+		live: make([]messages.Appender, 0, n), available: make([]int32, 0, n),
+	}
 	for i := range rt.boxes {
 		if !s.exists(i) {
 			rt.infos[i] = partitioners.Partition{ID: int32(i), Leader: -1}

@@ -29,7 +29,7 @@ func (l *later) run() {
 func TestFlushWaitsForRecordsThatLeaveTheParking(t *testing.T) {
 	for name, end := range map[string]func(*Topic){
 		"refused": func(topic *Topic) { topic.refuseParked(errors.New("no")) },
-		"expired": func(topic *Topic) { topic.expireParked(10, 10, errors.New("late")) },
+		"expired": func(topic *Topic) { topic.expireParked(10, 10, tooLate) },
 		"drained": func(topic *Topic) { _, _ = topic.drain(topic.pending) }, // beyond the known partitions, and refreshed since
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -92,8 +92,8 @@ func TestFlushWaitsForAllThatLeft(t *testing.T) {
 	waiter := messages.NewFlushWaiter(spot)
 	topic.flush(waiter)
 	waiter.Done()
-	topic.expireParked(10, 10, errors.New("late"))
-	topic.expireParked(20, 20, errors.New("late"))
+	topic.expireParked(10, 10, tooLate)
+	topic.expireParked(20, 20, tooLate)
 	if len(executor.work) != 2 {
 		t.Fatalf("%d rounds", len(executor.work))
 	}
@@ -170,3 +170,5 @@ func TestParkedRecordsHaveADeliveryTimeout(t *testing.T) {
 		t.Errorf("%+v", d)
 	}
 }
+
+func tooLate(*Topic) error { return errors.New("late") }

@@ -378,17 +378,21 @@ func (t *Topic) finishParked(refused []refusedRecord, chunks []*memory.Chunk, fl
 // expireParked answers the records whose time is over: those that have waited for
 // the topic since an instant before wait, and those that were admitted longer ago
 // than the delivery timeout.
-func (t *Topic) expireParked(now seams.Instant, wait seams.Instant, why error) {
+func (t *Topic) expireParked(now seams.Instant, wait seams.Instant, why func(*Topic) error) {
 	timeout := t.router.Settings.DeliveryTimeout
 	t.mu.Lock()
 	var refused []refusedRecord
+	var late error
 	kept := t.parked[:0]
 	for _, p := range t.parked {
 		switch {
 		case p.ctx != nil && p.ctx.Err() != nil:
 			refused = append(refused, refusedRecord{p, context.Cause(p.ctx)})
 		case p.at <= wait:
-			refused = append(refused, refusedRecord{p, why})
+			if late == nil {
+				late = why(t)
+			}
+			refused = append(refused, refusedRecord{p, late})
 		case timeout > 0 && p.admitted <= now.Add(-timeout):
 			refused = append(refused, refusedRecord{p, fmt.Errorf("%w after %v, while its topic was not known", messages.ErrDeliveryTimeout, timeout)})
 		default:

@@ -412,7 +412,7 @@ func TestFlushWaitsForParkedRecords(t *testing.T) {
 func TestFlushFollowsRecordsThatWereDrained(t *testing.T) {
 	for name, end := range map[string]func(*Topic){
 		"refused": func(topic *Topic) { topic.refuseParked(errors.New("no")) },
-		"expired": func(topic *Topic) { topic.expireParked(10, 10, errors.New("late")) },
+		"expired": func(topic *Topic) { topic.expireParked(10, 10, tooLate) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)

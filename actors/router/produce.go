@@ -293,6 +293,9 @@ func (t *Topic) post(ctx context.Context, rt *routes, partition int32, shard *st
 			if current != rt {
 				return false, nil
 			}
+			if refused := t.router.Refused(); refused != nil {
+				return false, refused // it is the producer that has ended, and says why
+			}
 			if closed {
 				return false, fmt.Errorf("%w: topic %s, partition %d", messages.ErrClosed, t.name, partition)
 			}

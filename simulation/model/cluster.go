@@ -15,7 +15,7 @@ type Cluster struct {
 
 	// The controller's side.
 	topics    []*topic // in the order of creation; deleted ones stay, marked
-	names     map[string]*topic
+	names     topicNames
 	metadata  [][]change // every batch of changes, for brokers to apply in order
 	open      []change   // the batch under way
 	alive     brokerSet  // registered and not fenced
@@ -57,7 +57,10 @@ func (s brokerSet) contains(other brokerSet) bool { return other&^s == 0 }
 
 // ids lists the members, those in preferred first and in its order.
 func (s brokerSet) ids(preferred []int32) []int32 {
-	list := make([]int32, 0, s.size())
+	return s.appendTo(make([]int32, 0, s.size()), preferred)
+}
+
+func (s brokerSet) appendTo(list, preferred []int32) []int32 {
 	for _, id := range preferred {
 		if s.has(id) {
 			list, s = append(list, id), s.without(id)
@@ -72,10 +75,10 @@ func (s brokerSet) ids(preferred []int32) []int32 {
 // New returns a cluster whose brokers are up and know each other, at instant 0.
 // It panics on a configuration out of range.
 func New(cfg Config) *Cluster {
-	c := &Cluster{cfg: cfg.withDefaults(), names: make(map[string]*topic)}
+	c := &Cluster{cfg: cfg.withDefaults(), names: topicNames{all: make(map[string]*topic)}}
 	for i := range c.cfg.Brokers {
 		b := &broker{cluster: c, id: int32(i + 1), up: true}
-		b.view.names = make(map[string]*topic)
+		b.view.names.all = make(map[string]*topic)
 		c.brokers = append(c.brokers, b)
 		c.alive = c.alive.with(b.id)
 	}

@@ -19,6 +19,29 @@ type topic struct {
 	partitions []*partition
 }
 
+// topicNames finds topics by name: most often the same as the last time.
+type topicNames struct {
+	all  map[string]*topic
+	last *topic
+}
+
+func (n *topicNames) get(name string) *topic {
+	if n.last == nil || n.last.name != name {
+		n.last = n.all[name]
+	}
+	return n.last
+}
+
+func (n *topicNames) put(t *topic) { n.all[t.name], n.last = t, nil }
+
+// drop forgets a topic, unless another has its name by now.
+func (n *topicNames) drop(t *topic) {
+	if n.all[t.name] == t {
+		delete(n.all, t.name)
+	}
+	n.last = nil
+}
+
 // partition is the controller's registration of a partition.
 type partition struct {
 	topic *topic
@@ -80,7 +103,7 @@ func (c *Cluster) eachPartition(do func(*partition)) {
 
 // find returns the controller's registration of a partition, nil if there is none.
 func (c *Cluster) find(tp TopicPartition) *partition {
-	t := c.names[tp.Topic]
+	t := c.names.get(tp.Topic)
 	if t == nil || tp.Partition < 0 || int(tp.Partition) >= len(t.partitions) {
 		return nil
 	}
@@ -168,14 +191,15 @@ func (c *Cluster) CreateAssigned(name string, assignment [][]int32, cfg TopicCon
 	if name == "" || len(name) > 249 {
 		return protocol.InvalidTopicException
 	}
-	if c.names[name] != nil {
+	if c.names.get(name) != nil {
 		return protocol.TopicAlreadyExists
 	}
 	t := &topic{index: len(c.topics), name: name, config: cfg.withDefaults(c.cfg.Version)}
 	// The id is unique and not zero, which is all that an id says.
 	binary.BigEndian.PutUint64(t.id[:], 0x5472_6f75_7065_4000)
 	binary.BigEndian.PutUint64(t.id[8:], uint64(t.index)+1)
-	c.topics, c.names[name] = append(c.topics, t), t
+	c.topics = append(c.topics, t)
+	c.names.put(t)
 	c.open = append(c.open, change{kind: topicCreated, topic: t})
 	for _, replicas := range assignment {
 		c.addPartition(t, replicas)
@@ -210,12 +234,12 @@ func (c *Cluster) addPartition(t *topic, replicas []int32) {
 
 // DeleteTopic deletes a topic; brokers drop its logs when they hear of it.
 func (c *Cluster) DeleteTopic(name string) protocol.ErrorCode {
-	t := c.names[name]
+	t := c.names.get(name)
 	if t == nil {
 		return protocol.UnknownTopicOrPartition
 	}
 	t.deleted = true
-	delete(c.names, name)
+	c.names.drop(t)
 	c.open = append(c.open, change{kind: topicDeleted, topic: t})
 	c.publish()
 	return protocol.None
@@ -223,7 +247,7 @@ func (c *Cluster) DeleteTopic(name string) protocol.ErrorCode {
 
 // Grow adds partitions to a topic, up to a total.
 func (c *Cluster) Grow(name string, total int) protocol.ErrorCode {
-	t := c.names[name]
+	t := c.names.get(name)
 	if t == nil {
 		return protocol.UnknownTopicOrPartition
 	}
@@ -282,7 +306,7 @@ func (c *Cluster) Vacate(tp TopicPartition) protocol.ErrorCode {
 // StartEpochs lets the partitions of a topic go on under given leader epochs, in
 // turn, as if there had been elections before.
 func (c *Cluster) StartEpochs(name string, epochs []int32) {
-	t := c.names[name]
+	t := c.names.get(name)
 	if t == nil || len(epochs) == 0 {
 		return
 	}
@@ -319,7 +343,7 @@ func (c *Cluster) RegistrationVersion(tp TopicPartition) int32 {
 // Configure changes a topic's max.message.bytes; 0 is the default. All brokers
 // act on it at once.
 func (c *Cluster) Configure(name string, maxMessageBytes int) protocol.ErrorCode {
-	t := c.names[name]
+	t := c.names.get(name)
 	if t == nil {
 		return protocol.UnknownTopicOrPartition
 	}

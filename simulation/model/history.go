@@ -1,5 +1,7 @@
 package model
 
+import "slices"
+
 // History is everything that was ever appended to one partition in one life of
 // its topic, and what became of it.
 type History struct {
@@ -28,7 +30,11 @@ type CutEntry struct {
 // their creation. The cluster should be settled before.
 func (c *Cluster) Histories() []History {
 	lives := make(map[string]int)
-	var all []History
+	total := 0
+	for _, t := range c.topics {
+		total += len(t.partitions)
+	}
+	all := make([]History, 0, total)
 	for _, t := range c.topics {
 		for _, p := range t.partitions {
 			h := History{TopicPartition: TopicPartition{t.name, p.id}, ID: t.id, Life: lives[t.name]}
@@ -71,7 +77,6 @@ func (p *partition) drop(r *replica) {
 }
 
 func (p *partition) tell(h *History, final *replica) {
-	kept := make(map[*stored]bool, len(p.ever))
 	if final != nil {
 		if h.High = final.hw; p.topic.deleted {
 			h.High = final.end // nobody will come to read
@@ -87,17 +92,27 @@ func (p *partition) tell(h *History, final *replica) {
 				before, need = append(before, b), b.base
 			}
 		}
+		records := 0
+		for _, b := range before {
+			records += len(b.Records)
+		}
+		for _, b := range final.batches {
+			records += len(b.Records)
+		}
+		h.Kept = make([]Entry, 0, records)
 		for i := len(before) - 1; i >= 0; i-- {
-			kept[before[i]] = true
+			before[i].kept = true
 			h.Kept = before[i].appendTo(h.Kept)
 		}
 		for _, b := range final.batches {
-			kept[b] = true
+			b.kept = true
 			h.Kept = b.appendTo(h.Kept)
 		}
 	}
 	for _, b := range p.ever {
-		if !kept[b] {
+		if kept := b.kept; kept {
+			b.kept = false
+		} else {
 			for _, e := range b.appendTo(nil) {
 				h.Cut = append(h.Cut, CutEntry{e, b.committed})
 			}
@@ -111,6 +126,7 @@ func (r *replica) has(b *stored) bool {
 }
 
 func (b *stored) appendTo(list []Entry) []Entry {
+	list = slices.Grow(list, len(b.Records))
 	for i := range b.Records {
 		list = append(list, b.entry(i))
 	}

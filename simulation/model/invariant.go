@@ -26,7 +26,7 @@ func (c *Cluster) InSync(tp TopicPartition) []int32 {
 
 // Partitions returns how many partitions a topic has, 0 if there is none.
 func (c *Cluster) Partitions(name string) int {
-	if t := c.names[name]; t != nil {
+	if t := c.names.get(name); t != nil {
 		return len(t.partitions)
 	}
 	return 0
@@ -34,7 +34,7 @@ func (c *Cluster) Partitions(name string) int {
 
 // TopicID returns the id of the topic that has a name, zero if there is none.
 func (c *Cluster) TopicID(name string) TopicID {
-	if t := c.names[name]; t != nil {
+	if t := c.names.get(name); t != nil {
 		return t.id
 	}
 	return TopicID{}

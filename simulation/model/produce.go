@@ -108,7 +108,7 @@ func (b *broker) produce(q *ProduceRequest, d *PartitionData, a *PartitionAnswer
 func (b *broker) lookUp(q *ProduceRequest, d *PartitionData, a *PartitionAnswer) (*partitionView, protocol.ErrorCode) {
 	var t *topic
 	if q.Version <= namesUntil {
-		t = b.view.names[d.Topic]
+		t = b.view.names.get(d.Topic)
 	} else {
 		for _, known := range b.cluster.topics {
 			if known.id == d.TopicID && b.view.topic(known) != nil {
@@ -285,7 +285,7 @@ func (b *broker) finish(a *ProduceAnswer, version int16) {
 			p.RecordErrors, p.Message = nil, ""
 		}
 		if p.Code == protocol.NotLeaderOrFollower && version >= hintsSince {
-			if v := b.view.topic(b.view.names[p.Topic]); v != nil && int(p.Partition) < len(v.partitions) {
+			if v := b.view.topic(b.view.names.get(p.Topic)); v != nil && int(p.Partition) < len(v.partitions) {
 				s := v.partitions[p.Partition].state
 				p.Leader, p.LeaderEpoch = s.leader, s.leaderEpoch
 				if b.view.alive.has(s.leader) {

@@ -77,7 +77,7 @@ func (c *Cluster) Lag(tp TopicPartition, id int32) int {
 // replica returns a broker's replica of a partition of the topic that it believes
 // to have the name.
 func (b *broker) replica(tp TopicPartition) *replica {
-	v := b.view.topic(b.view.names[tp.Topic])
+	v := b.view.topic(b.view.names.get(tp.Topic))
 	if v == nil || tp.Partition < 0 || int(tp.Partition) >= len(v.partitions) {
 		return nil
 	}

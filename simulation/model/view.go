@@ -10,7 +10,7 @@ import (
 type view struct {
 	applied int // batches of changes
 	alive   brokerSet
-	names   map[string]*topic
+	names   topicNames
 	topics  []topicView // by the index of the topic
 	clean   bool        // the last end of the process was a clean one
 }
@@ -79,7 +79,7 @@ func (b *broker) apply(ch *change) {
 			v.topics = append(v.topics, topicView{})
 		}
 		v.topics[ch.topic.index].known = true
-		v.names[ch.topic.name] = ch.topic
+		v.names.put(ch.topic)
 	case topicDeleted:
 		for i := range v.topics[ch.topic.index].partitions {
 			if r := v.topics[ch.topic.index].partitions[i].replica; r != nil {
@@ -87,9 +87,7 @@ func (b *broker) apply(ch *change) {
 			}
 		}
 		v.topics[ch.topic.index] = topicView{}
-		if v.names[ch.topic.name] == ch.topic {
-			delete(v.names, ch.topic.name)
-		}
+		v.names.drop(ch.topic)
 		b.cluster.resign(b, ch.topic, -1, protocol.UnknownTopicOrPartition)
 	case partitionChanged:
 		b.applyPartition(ch)
@@ -170,14 +168,14 @@ func (c *Cluster) Metadata(id int32, names []string, autoCreate bool) Metadata {
 	answer := Metadata{Brokers: b.view.alive.ids(nil)}
 	if names == nil {
 		for _, t := range c.topics {
-			if b.view.topic(t) != nil && b.view.names[t.name] == t {
+			if b.view.topic(t) != nil && b.view.names.get(t.name) == t {
 				answer.Topics = append(answer.Topics, b.topicMetadata(t))
 			}
 		}
 		return answer
 	}
 	for _, name := range names {
-		if t := b.view.names[name]; t != nil {
+		if t := b.view.names.get(name); t != nil {
 			answer.Topics = append(answer.Topics, b.topicMetadata(t))
 			continue
 		}
@@ -194,11 +192,15 @@ func (c *Cluster) Metadata(id int32, names []string, autoCreate bool) Metadata {
 }
 
 func (b *broker) topicMetadata(t *topic) TopicMetadata {
-	answer := TopicMetadata{Name: t.name, ID: t.id}
-	for i, p := range b.view.topics[t.index].partitions {
+	partitions := b.view.topics[t.index].partitions
+	answer := TopicMetadata{Name: t.name, ID: t.id, Partitions: make([]PartitionMetadata, 0, len(partitions))}
+	inSync := make([]int32, 0, len(partitions)*len(b.cluster.brokers)) // of all partitions, one after the other
+	for i := range partitions {
+		p, from := &partitions[i], len(inSync)
+		inSync = p.state.isr.appendTo(inSync, p.state.replicas)
 		m := PartitionMetadata{
 			Partition: int32(i), Leader: p.state.leader, LeaderEpoch: p.state.leaderEpoch,
-			Replicas: p.state.replicas, InSync: p.state.isr.ids(p.state.replicas),
+			Replicas: p.state.replicas, InSync: inSync[from:len(inSync):len(inSync)],
 		}
 		if !b.view.alive.has(m.Leader) {
 			m.Leader, m.Code = noLeader, protocol.LeaderNotAvailable
