@@ -145,7 +145,7 @@ func TestFaultsInARow(t *testing.T) {
 	for n := range 3 {
 		faults = append(faults, Fault{Kind: ErrorAnswer, Nth: 2 + n, Target: "t/1", Code: protocol.NotEnoughReplicas})
 	}
-	f := newInjector(&trace{scheduler: newScheduler(rand.New(rand.NewPCG(1, 1))), hash: hashStart}, faults, 0)
+	f := newInjector(newEstate(), &trace{scheduler: newScheduler(rand.New(rand.NewPCG(1, 1)), newEstate()), hash: hashStart}, faults, 0)
 	var came []int
 	for n := range 6 {
 		f.happens(ErrorAnswer, place{topic: "t", partition: 0})
