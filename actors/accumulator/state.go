@@ -81,9 +81,10 @@ type State struct {
 	leader       messages.AssignLeader
 	announced    bool
 	retryAt      seams.Instant
-	failures     int    // attempts that failed since the last success
-	oneInFlight  bool   // until an attempt numbered after gate succeeds
-	gate         uint64 // the last attempt when oneInFlight was set
+	failures     int                       // attempts that failed since the last success
+	oneInFlight  bool                      // until an attempt numbered after gate succeeds
+	gate         uint64                    // the last attempt when oneInFlight was set
+	connections  [messages.LaneControl]int // by lane: what the last batch was to travel on
 	attemptCount uint64
 	batchCount   batchOrder
 	lastSuccess  seams.Instant
