@@ -18,6 +18,7 @@ type stored struct {
 	// has begun behind its first record.
 	committed, deleted bool
 	start              int64 // of the leader's log when it was appended
+	first              bool  // the leader knew nothing of its producer
 }
 
 func (b *stored) end() int64 { return b.base + int64(len(b.Records)) }

@@ -1,0 +1,134 @@
+package simulation
+
+import "fmt"
+
+// producerEpoch is one identity of a producer.
+type producerEpoch struct {
+	id    int64
+	epoch int16
+}
+
+// sequences judges that each log has the sequences of an epoch without a hole,
+// from 0. A broker sees to it itself as long as it knows the producer, so all that
+// is left to judge is what a broker took that knew nothing of it.
+func (c *check) sequences() {
+	for i := range c.Logs {
+		l := &c.Logs[i]
+		if l.Lost {
+			continue
+		}
+		next := make(map[producerEpoch]int64, 4)
+		last := make(map[producerEpoch]int64, 4) // offset, and 1 more
+		for offset := range l.Entries {
+			e := &l.Entries[offset]
+			if e.ProducerID < 0 {
+				continue
+			}
+			key := producerEpoch{e.ProducerID, e.Epoch}
+			if int64(e.Sequence) != next[key] {
+				if why := c.gap(l, e, next[key], last[key]); why != "" {
+					c.add(SequenceGap, "partition %s/%d@%d: producer %d, epoch %d goes on with sequence %d, expected %d: %s", l.Topic, l.Partition, offset, key.id, key.epoch, e.Sequence, next[key], why)
+				}
+			}
+			next[key], last[key] = (int64(e.Sequence)+1)&0x7fffffff, int64(offset)+1
+		}
+	}
+}
+
+// gap says what is wrong with an entry whose sequence is not the next of its epoch
+// in its log; end is where the epoch ended there, 0 if it had no record.
+//
+// Nothing is wrong if its broker knew nothing of the producer, so that it took any
+// sequence, and if the client could not know: a broker had told it that it has
+// records of the epoch, and had lost them, by an unclean election or since they
+// were deleted and it was restarted. What was lost explains the sequences that it
+// had. Others were on their way as well and never came into a log, so what they
+// named cannot have been acknowledged.
+//
+// And nothing is wrong if the log has a hole there by now: a replica that is cut
+// in the middle of a batch drops all of it.
+func (c *check) gap(l *Log, e *Entry, next, end int64) string {
+	lost := make(map[int64]bool)
+	earlier, last := end > 0, int64(e.Sequence)
+	holes := int64(0)
+	for i := range c.Logs {
+		o := &c.Logs[i]
+		if !o.Lost || o.Topic != l.Topic || o.Partition != l.Partition || o.Life != l.Life {
+			continue
+		}
+		for k := range o.Entries {
+			x := &o.Entries[k]
+			if s := int64(x.Sequence); x.ProducerID == e.ProducerID && x.Epoch == e.Epoch && s < last {
+				hole := x.Offset < int64(len(l.Entries)) && l.Entries[x.Offset].Gone
+				earlier = earlier || x.LeaderEpoch < e.LeaderEpoch
+				if s >= next && !lost[s] && (hole || x.LeaderEpoch < e.LeaderEpoch) {
+					lost[s] = true
+					if hole {
+						holes++
+					}
+				}
+			}
+		}
+	}
+	switch {
+	case last > next && holes == last-next:
+		return ""
+	case !e.First:
+		return "its broker knew the producer"
+	case end > e.Start:
+		return fmt.Sprintf("what stands at %d was not deleted", end-1)
+	case last < next:
+		return "" // one that was deleted: otherwise its sequence names two records
+	case !earlier:
+		return "no broker had a record of the epoch before"
+	}
+	named := make(map[int64]string)
+	for i := range c.Attempts {
+		a := &c.Attempts[i]
+		if x := &a.Entry; x.ProducerID == e.ProducerID && x.Epoch == e.Epoch && a.Topic == l.Topic && a.Partition == l.Partition && a.Life == l.Life {
+			named[int64(x.Sequence)] = string(x.Value)
+		}
+	}
+	for s := next; s < last; s++ {
+		if lost[s] {
+			continue
+		}
+		value, sent := named[s]
+		if !sent {
+			return fmt.Sprintf("no broker was sent sequence %d", s)
+		}
+		for i := range c.Writes {
+			if w := &c.Writes[i]; w.Value == value && w.Outcome == OK {
+				return fmt.Sprintf("sequence %d is of record %d, which was acknowledged", s, w.ID)
+			}
+		}
+	}
+	return ""
+}
+
+// reuse judges that a sequence never names another record, appended or not.
+func (c *check) reuse() {
+	type name struct {
+		producerEpoch
+		topic     string
+		partition int32
+		life      int // a topic that was created again is another
+		sequence  int32
+	}
+	named := make(map[name]int32, len(c.Attempts))
+	for i := range c.Attempts {
+		a := &c.Attempts[i]
+		if a.Entry.ProducerID < 0 {
+			continue
+		}
+		key := name{producerEpoch{a.Entry.ProducerID, a.Entry.Epoch}, a.Topic, a.Partition, a.Life, a.Entry.Sequence}
+		before, ok := named[key]
+		if !ok {
+			named[key] = int32(i)
+			continue
+		}
+		if first := c.Attempts[before].Entry.Value; string(first) != string(a.Entry.Value) {
+			c.add(SequenceReused, "partition %s/%d: producer %d, epoch %d, sequence %d named %.20q and then %.20q", a.Topic, a.Partition, key.id, key.epoch, key.sequence, first, a.Entry.Value)
+		}
+	}
+}
