@@ -104,6 +104,9 @@ type Entry struct {
 	// First says that it came in a batch that its broker accepted without knowing
 	// anything of the producer: such a broker takes any sequence.
 	First bool
+	// Nth counts the batches that any leader of the partition had appended before:
+	// epochs do not say it, since a deposed leader may not know that it is.
+	Nth int
 	// Offset is where it stands, or stood when it was cut off, and LeaderEpoch the
 	// epoch of the leader that appended it.
 	Offset      int64

@@ -13,10 +13,16 @@ func lost() *History {
 	}
 	h.Writes[3].Offset = 0
 	h.Logs = []Log{
-		{Topic: "t", Visible: 1, Entries: []Entry{first(at(entry("d", 3), 0, 4))}},
-		{Topic: "t", Lost: true, Committed: true, Entries: []Entry{at(entry("a", 0), 0, 3), at(entry("b", 1), 1, 3), at(entry("c", 2), 2, 3)}},
+		{Topic: "t", Visible: 1, Entries: []Entry{first(nth(at(entry("d", 3), 0, 4), 3))}},
+		{Topic: "t", Lost: true, Committed: true, Entries: []Entry{at(entry("a", 0), 0, 3), nth(at(entry("b", 1), 1, 3), 1), nth(at(entry("c", 2), 2, 3), 2)}},
 	}
 	return h
+}
+
+// nth makes an entry one of the nth batch of its partition.
+func nth(e Entry, n int) Entry {
+	e.Nth = n
+	return e
 }
 
 // behind lets leader 4 take another record, under the next epoch of the producer.
@@ -56,11 +62,16 @@ func TestExcuses(t *testing.T) {
 
 		// Sequences.
 		{"the broker knew the producer", func(h *History) { h.Logs[0].Entries[0].First = false }, []Class{SequenceGap}},
-		{"a newer leader has lost them", func(h *History) {
+		{"they came later", func(h *History) {
+			for i := range h.Logs[1].Entries {
+				h.Logs[1].Entries[i].Nth = 4
+			}
+		}, []Class{SequenceGap}},
+		{"under a newer leader, but before", func(h *History) {
 			for i := range h.Logs[1].Entries {
 				h.Logs[1].Entries[i].LeaderEpoch = 5
 			}
-		}, []Class{SequenceGap}},
+		}, nil},
 		{"they are lost in another partition", func(h *History) {
 			h.Logs[1].Partition = 1
 			for i := range h.Writes[:3] {
@@ -108,18 +119,30 @@ func TestExcuses(t *testing.T) {
 		}, []Class{SequenceGap}},
 		{"a replica has dropped what it was cut in the middle of", func(h *History) {
 			gone := Entry{Gone: true, ProducerID: -1}
-			h.Logs[0].Entries = []Entry{at(entry("a", 0), 0, 3), gone, gone, at(entry("d", 3), 3, 3)}
+			h.Logs[0].Entries = []Entry{at(entry("a", 0), 0, 3), gone, gone, nth(at(entry("d", 3), 3, 3), 3)}
 			h.Logs[1].Entries = h.Logs[1].Entries[1:]
 			h.Writes[3].Offset, h.Logs[0].Visible = 3, 4
 		}, nil},
 		{"what it has dropped stood elsewhere", func(h *History) {
 			gone := Entry{Gone: true, ProducerID: -1}
-			h.Logs[0].Entries = []Entry{at(entry("a", 0), 0, 3), gone, gone, at(entry("d", 3), 3, 3)}
+			h.Logs[0].Entries = []Entry{at(entry("a", 0), 0, 3), gone, gone, nth(at(entry("d", 3), 3, 3), 3)}
 			h.Logs[1].Entries = h.Logs[1].Entries[1:]
 			h.Logs[1].Entries[1].Offset, h.Writes[2].Offset = 7, 7
 			h.Logs[1].Entries[1].LeaderEpoch = 2
 			h.Writes[3].Offset, h.Logs[0].Visible = 3, 4
 		}, []Class{SequenceGap}},
+
+		{"they were deleted before, and the replica that is left had others there", func(h *History) {
+			d := at(entry("d", 3), 3, 4)
+			d.Start, d.Nth = 3, 3
+			x := at(entry("x", 0), 0, 2)
+			x.ProducerID = 6
+			h.Writes = append(h.Writes, Write{ID: 5, Value: "x", Topic: "t", Asked: 0, AnswerFor: "t", Order: 5, Line: 1, Answers: 1, Outcome: OK})
+			y, z := x, x
+			y.Value, y.Sequence, z.Value, z.Sequence = []byte("y"), 1, []byte("z"), 2
+			h.Writes = append(h.Writes, Write{ID: 6, Value: "y", Topic: "t"}, Write{ID: 7, Value: "z", Topic: "t"})
+			h.Logs[0].Entries, h.Logs[0].Visible, h.Writes[3].Offset = []Entry{x, y, z, d}, 4, 3
+		}, nil},
 
 		// Order.
 		{"a record that failed in doubt stands behind the next", func(h *History) {
@@ -140,7 +163,6 @@ func TestExcuses(t *testing.T) {
 		}, nil},
 		{"those that are left are in another order", func(h *History) {
 			h.Writes[2].Offset = 1
-			h.Logs[0].Entries[0] = first(at(entry("d", 3), 0, 4))
 			behind(h, "c", 0)
 		}, []Class{NonmonotonicSend}},
 		{"those that are lost were in another order", func(h *History) {

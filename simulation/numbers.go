@@ -45,12 +45,15 @@ func (c *check) sequences() {
 // had. Others were on their way as well and never came into a log, so what they
 // named cannot have been acknowledged.
 //
-// And nothing is wrong if the log has a hole there by now: a replica that is cut
-// in the middle of a batch drops all of it.
+// And nothing is wrong if they stood there when it was appended. The log may have a
+// hole by now: a replica that is cut in the middle of a batch drops all of it. Or
+// they were deleted already, and the replica that is left has others below the
+// log's start: it is not cut back to where it parted from a leader that does not
+// have the place any more.
 func (c *check) gap(l *Log, e *Entry, next, end int64) string {
 	lost := make(map[int64]bool)
 	earlier, last := end > 0, int64(e.Sequence)
-	holes := int64(0)
+	stood := int64(0)
 	for i := range c.Logs {
 		o := &c.Logs[i]
 		if !o.Lost || o.Topic != l.Topic || o.Partition != l.Partition || o.Life != l.Life {
@@ -59,19 +62,21 @@ func (c *check) gap(l *Log, e *Entry, next, end int64) string {
 		for k := range o.Entries {
 			x := &o.Entries[k]
 			if s := int64(x.Sequence); x.ProducerID == e.ProducerID && x.Epoch == e.Epoch && s < last {
-				hole := x.Offset < int64(len(l.Entries)) && l.Entries[x.Offset].Gone
-				earlier = earlier || x.LeaderEpoch < e.LeaderEpoch
-				if s >= next && !lost[s] && (hole || x.LeaderEpoch < e.LeaderEpoch) {
+				if x.Nth >= e.Nth {
+					continue // by a leader that came later
+				}
+				earlier = true
+				if s >= next && !lost[s] {
 					lost[s] = true
-					if hole {
-						holes++
+					if x.Offset < e.Start || x.Offset < int64(len(l.Entries)) && l.Entries[x.Offset].Gone {
+						stood++
 					}
 				}
 			}
 		}
 	}
 	switch {
-	case last > next && holes == last-next:
+	case last > next && stood == last-next:
 		return ""
 	case !e.First:
 		return "its broker knew the producer"

@@ -57,7 +57,7 @@ func (c *cluster) logs() []Log {
 }
 
 func entryOfModel(e *model.Entry) Entry {
-	return Entry{Value: []byte(e.Record.Value), ProducerID: e.ProducerID, Epoch: e.ProducerEpoch, Sequence: e.Sequence, Start: e.Start, First: e.First, Offset: e.Offset, LeaderEpoch: e.LeaderEpoch}
+	return Entry{Value: []byte(e.Record.Value), ProducerID: e.ProducerID, Epoch: e.ProducerEpoch, Sequence: e.Sequence, Start: e.Start, First: e.First, Nth: e.Nth, Offset: e.Offset, LeaderEpoch: e.LeaderEpoch}
 }
 
 // entries implements kafka.

@@ -166,6 +166,7 @@ func (r *replica) produce(b *Batch, a *PartitionAnswer) (required int64) {
 	}
 	r.append(s)
 	p := r.topic.partitions[r.partition]
+	s.nth = len(p.ever)
 	p.ever = append(p.ever, s)
 	r.advanceHW()
 	a.BaseOffset = s.base
