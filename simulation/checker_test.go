@@ -46,6 +46,13 @@ func first(e Entry) Entry {
 	return e
 }
 
+// findsOut makes a record a probe that a broker has refused since it does not know
+// the producer, when another attempt was in doubt.
+func findsOut(w *Write) {
+	fail(w)
+	w.Outcome, w.Probe, w.FindsOut, w.OutOfSequence = Unknown, true, true, true
+}
+
 // fail makes a record one that was refused.
 func fail(w *Write) { w.Outcome, w.Error, w.Offset = Fail, "refused", -1 }
 
@@ -145,7 +152,7 @@ func TestCheckerSees(t *testing.T) {
 		}, nil},
 		{"an attempt was repeated", func(h *History) { h.Attempts = append(h.Attempts, h.Attempts[1]) }, nil},
 		{"another partition has the sequence", func(h *History) {
-			h.Attempts = append(h.Attempts, Attempt{Topic: "t", Partition: 2, Entry: entry("z", 1)})
+			h.Attempts = append(h.Attempts, Attempt{Topic: "t", Partition: 2, Entry: entry("y", 0)}, Attempt{Topic: "t", Partition: 2, Entry: entry("z", 1)})
 		}, nil},
 		{"never answered", func(h *History) { h.Writes[1].Answers, h.Writes[1].Outcome = 0, Unanswered }, []Class{NoOutcome}},
 		{"never admitted", func(h *History) {
@@ -171,6 +178,13 @@ func TestCheckerSees(t *testing.T) {
 			h.Writes[1].Outcome, h.Writes[1].EndedByContext = Unknown, true
 		}, []Class{WrongOutcome}},
 		{"a probe fails", func(h *History) { fail(&h.Writes[1]); h.Writes[1].Outcome, h.Writes[1].Probe = Unknown, true }, []Class{NotLive}},
+		{"a probe finds out that it was forgotten", func(h *History) { findsOut(&h.Writes[1]) }, nil},
+		{"a probe that should know fails for it", func(h *History) { findsOut(&h.Writes[1]); h.Writes[1].FindsOut = false }, []Class{NotLive}},
+		{"it fails for something else", func(h *History) { findsOut(&h.Writes[1]); h.Writes[1].OutOfSequence = false }, []Class{NotLive}},
+		{"it fails though nothing was in doubt", func(h *History) {
+			findsOut(&h.Writes[1])
+			h.Writes[1].Outcome, h.Logs[0].Entries, h.Logs[0].Visible = Fail, h.Logs[0].Entries[:1], 1
+		}, []Class{NotLive}},
 		{"too much memory", func(h *History) { h.BufferPeak = 101 }, []Class{BufferExceeded}},
 		{"memory is left", func(h *History) { h.BufferLeft = 1 }, []Class{Leak}},
 		{"records are left", func(h *History) { h.UnansweredLeft = 1 }, []Class{NoOutcome}},

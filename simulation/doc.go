@@ -69,5 +69,6 @@
 // serving.go and producing.go serve requests, strikes.go does what goes wrong, and
 // reading.go reads the logs; fault.go, plan.go and injector.go are what goes
 // wrong, shrink.go makes less of it; campaign.go, settings.go and workload.go are
-// the campaign; checker.go judges a history, and is a function of it.
+// the campaign; checker.go, order.go and numbers.go judge a history, as a function
+// of it.
 package simulation

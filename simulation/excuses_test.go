@@ -93,9 +93,16 @@ func TestExcuses(t *testing.T) {
 			behind(h, "c", 0)
 			h.Writes[2].Offset, h.Writes[2].Line = 1, 1
 		}, []Class{SequenceGap}},
-		{"no broker was sent its sequence", func(h *History) {
+		{"it was lost on its way", func(h *History) {
 			fail(&h.Writes[2])
 			h.Logs[1].Entries, h.Attempts = h.Logs[1].Entries[:2], h.Attempts[:2]
+		}, nil},
+		{"it was lost on its way, and no record failed that it may have named", func(h *History) {
+			h.Writes[2].Partition, h.Writes[2].Asked, h.Writes[2].Outcome, h.Writes[2].Error = 1, 1, Fail, "refused"
+			h.Logs[1].Entries, h.Attempts = h.Logs[1].Entries[:2], h.Attempts[:2]
+		}, []Class{SequenceGap}},
+		{"the first that a broker was sent of an epoch is not 0", func(h *History) {
+			h.Attempts = h.Attempts[1:]
 		}, []Class{SequenceGap}},
 		{"none of them ever came into a log", func(h *History) {
 			for i := range h.Writes[:3] {

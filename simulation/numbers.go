@@ -42,8 +42,8 @@ func (c *check) sequences() {
 // sequence, and if the client could not know: a broker had told it that it has
 // records of the epoch, and had lost them, by an unclean election or since they
 // were deleted and it was restarted. What was lost explains the sequences that it
-// had. Others were on their way as well and never came into a log, so what they
-// named cannot have been acknowledged.
+// had. Others were on their way as well and never came into a log, or not even to a
+// broker, so what they named has failed.
 //
 // And nothing is wrong if they stood there when it was appended. The log may have a
 // hole by now: a replica that is cut in the middle of a batch drops all of it. Or
@@ -94,24 +94,44 @@ func (c *check) gap(l *Log, e *Entry, next, end int64) string {
 			named[int64(x.Sequence)] = string(x.Value)
 		}
 	}
+	sent := make(map[string]bool, len(named))
+	unsent := 0
 	for s := next; s < last; s++ {
-		if lost[s] {
-			continue
+		value, ok := named[s]
+		switch {
+		case lost[s]:
+		case ok:
+			sent[value] = true
+		default:
+			unsent++
 		}
-		value, sent := named[s]
-		if !sent {
-			return fmt.Sprintf("no broker was sent sequence %d", s)
+	}
+	failed := 0
+	for i := range c.Writes {
+		w := &c.Writes[i]
+		switch {
+		case w.Topic != l.Topic || w.Partition != l.Partition || w.Answers == 0:
+		case sent[w.Value] && w.Outcome == OK:
+			return fmt.Sprintf("record %d, whose sequence is left out, was acknowledged", w.ID)
+		case w.Outcome != OK:
+			failed++
 		}
-		for i := range c.Writes {
-			if w := &c.Writes[i]; w.Value == value && w.Outcome == OK {
-				return fmt.Sprintf("sequence %d is of record %d, which was acknowledged", s, w.ID)
-			}
-		}
+	}
+	if unsent > failed-len(sent) {
+		return fmt.Sprintf("%d sequences that no broker was sent are left out, and %d records failed", unsent, failed-len(sent))
 	}
 	return ""
 }
 
-// reuse judges that a sequence never names another record, appended or not.
+// follows reports whether one attempt is the record behind another in a batch.
+func (a *Attempt) follows(b *Attempt) bool {
+	return a.Topic == b.Topic && a.Partition == b.Partition && a.Life == b.Life && a.Entry.ProducerID == b.Entry.ProducerID &&
+		a.Entry.Epoch == b.Entry.Epoch && a.Entry.Sequence == b.Entry.Sequence+1
+}
+
+// reuse judges that a sequence never names another record, appended or not, and
+// that the first a broker is sent of an epoch is 0: nothing follows before it has
+// been acknowledged once.
 func (c *check) reuse() {
 	type name struct {
 		producerEpoch
@@ -130,6 +150,12 @@ func (c *check) reuse() {
 		before, ok := named[key]
 		if !ok {
 			named[key] = int32(i)
+			if key.sequence > 0 && (i == 0 || !a.follows(&c.Attempts[i-1])) {
+				key.sequence = 0
+				if _, begun := named[key]; !begun {
+					c.add(SequenceGap, "partition %s/%d: producer %d, epoch %d begins with sequence %d", a.Topic, a.Partition, key.id, key.epoch, a.Entry.Sequence)
+				}
+			}
 			continue
 		}
 		if first := c.Attempts[before].Entry.Value; string(first) != string(a.Entry.Value) {
