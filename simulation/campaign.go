@@ -262,9 +262,9 @@ func (r *run) probe() {
 		return
 	}
 	if k := &r.faults.counts.Kinds; k[TopicRecreated]+k[TopicDeleted]+k[UncleanElection]+k[RecordsDeleted] > 0 {
-		// Nobody may have noticed yet, and the first to find out may fail for it in
-		// one way: see Write.FindsOut. What it leaves behind must not hold up others.
-		r.probeOnce(k[UncleanElection]+k[RecordsDeleted] > 0)
+		// Nobody may have noticed yet, and the first to find out may fail for it, in
+		// doubt. What it leaves behind must not hold up others.
+		r.probeOnce(true)
 	}
 	r.probeOnce(false)
 }
@@ -353,7 +353,7 @@ func (r *run) write(p *produced) Write {
 	}
 	if d.Err != nil {
 		w.Error = d.Err.Error()
-		w.OutOfSequence = errors.Is(d.Err, protocol.OutOfOrderSequenceNumber) || errors.Is(d.Err, protocol.UnknownProducerID)
+		w.FoundOut = p.findsOut && r.foundOut(d.Err)
 		w.EndedByContext = errors.Is(d.Err, context.DeadlineExceeded) || errors.Is(d.Err, context.Canceled)
 	}
 	if r.settings.Compacted {
@@ -369,6 +369,19 @@ func (r *run) write(p *produced) Write {
 		w.Deadline = w.Admitted + time.Duration(r.settings.DeliveryTimeout) + deadlineSlack
 	}
 	return w
+}
+
+// foundOut reports whether an error tells what a probe may be the first to find out
+// (Write.FindsOut).
+func (r *run) foundOut(err error) bool {
+	k := &r.faults.counts.Kinds
+	switch {
+	case errors.Is(err, protocol.OutOfOrderSequenceNumber), errors.Is(err, protocol.UnknownProducerID):
+		return k[UncleanElection]+k[RecordsDeleted] > 0
+	case errors.Is(err, messages.ErrUnknownPartition):
+		return k[TopicRecreated] > 0
+	}
+	return false
 }
 
 // blame judges that a compacted topic takes no record without a key, and that no

@@ -90,12 +90,13 @@ type Write struct {
 	// MustFail is for a record that has no place to go to, Probe for one that
 	// must be acknowledged since everything has healed.
 	MustFail, Probe bool
-	// FindsOut is for a probe that may be the first to meet a broker that has lost
-	// what it knew of the producer, by an unclean election or with records that were
-	// deleted. Such a broker answers OUT_OF_ORDER_SEQUENCE_NUMBER or
-	// UNKNOWN_PRODUCER_ID, which OutOfSequence says of the error; if another attempt
-	// was lost with its connection before, the probe then fails, in doubt (KAFKA-9199).
-	FindsOut, OutOfSequence bool
+	// FindsOut is for a probe that may be the first to meet what happened before, and
+	// FoundOut says that this is what its error tells. A broker that has lost what it
+	// knew of the producer, by an unclean election or with records that were deleted,
+	// answers OUT_OF_ORDER_SEQUENCE_NUMBER or UNKNOWN_PRODUCER_ID; a topic may turn
+	// out to be another of its name. Either fails the probe only if an attempt is in
+	// doubt (KAFKA-9199): otherwise it is sent again.
+	FindsOut, FoundOut bool
 }
 
 // Entry is one record in a log.
@@ -132,8 +133,9 @@ type Log struct {
 	// before: replication has lost it, by an unclean election.
 	Lost, Committed bool
 	Entries         []Entry
-	// Visible is the number of entries that readers see.
-	Visible int64
+	// Visible is the number of entries that readers see, with those before Start:
+	// they were deleted.
+	Start, Visible int64
 }
 
 // Attempt is one record as a broker was sent it, appended or not.
@@ -271,7 +273,7 @@ func (c *check) answer(w *Write) {
 	if w.MustFail && w.Outcome != Fail {
 		c.add(WrongOutcome, "record %d, which has no place to go to, has outcome %d", w.ID, w.Outcome)
 	}
-	if w.Probe && w.Outcome != OK && !(w.FindsOut && w.Outcome == Unknown && w.OutOfSequence) {
+	if w.Probe && w.Outcome != OK && !(w.FindsOut && w.Outcome == Unknown && w.FoundOut) {
 		c.add(NotLive, "after healing, record %d for partition %d failed: %s", w.ID, w.Asked, w.Error)
 	}
 	at := w.Answered - w.HeldUp

@@ -50,7 +50,7 @@ func first(e Entry) Entry {
 // the producer, when another attempt was in doubt.
 func findsOut(w *Write) {
 	fail(w)
-	w.Outcome, w.Probe, w.FindsOut, w.OutOfSequence = Unknown, true, true, true
+	w.Outcome, w.Probe, w.FindsOut, w.FoundOut = Unknown, true, true, true
 }
 
 // fail makes a record one that was refused.
@@ -180,7 +180,7 @@ func TestCheckerSees(t *testing.T) {
 		{"a probe fails", func(h *History) { fail(&h.Writes[1]); h.Writes[1].Outcome, h.Writes[1].Probe = Unknown, true }, []Class{NotLive}},
 		{"a probe finds out that it was forgotten", func(h *History) { findsOut(&h.Writes[1]) }, nil},
 		{"a probe that should know fails for it", func(h *History) { findsOut(&h.Writes[1]); h.Writes[1].FindsOut = false }, []Class{NotLive}},
-		{"it fails for something else", func(h *History) { findsOut(&h.Writes[1]); h.Writes[1].OutOfSequence = false }, []Class{NotLive}},
+		{"it fails for something else", func(h *History) { findsOut(&h.Writes[1]); h.Writes[1].FoundOut = false }, []Class{NotLive}},
 		{"it fails though nothing was in doubt", func(h *History) {
 			findsOut(&h.Writes[1])
 			h.Writes[1].Outcome, h.Logs[0].Entries, h.Logs[0].Visible = Fail, h.Logs[0].Entries[:1], 1

@@ -45,15 +45,16 @@ func (c *check) sequences() {
 // had. Others were on their way as well and never came into a log, or not even to a
 // broker, so what they named has failed.
 //
-// And nothing is wrong if they stood there when it was appended. The log may have a
-// hole by now: a replica that is cut in the middle of a batch drops all of it. Or
-// they were deleted already, and the replica that is left has others below the
-// log's start: it is not cut back to where it parted from a leader that does not
-// have the place any more.
+// And nothing is wrong if the one before stood there when it was appended. The log
+// may have a hole by now: a replica that is cut in the middle of a batch drops all
+// of it. Or it was deleted, and the replica that is left has others below the log's
+// start: it is not cut back to where it parted from a leader that does not have the
+// place any more.
 func (c *check) gap(l *Log, e *Entry, next, end int64) string {
 	lost := make(map[int64]bool)
 	earlier, last := end > 0, int64(e.Sequence)
-	stood := int64(0)
+	deleted := max(l.Start, e.Start)
+	stood := false
 	for i := range c.Logs {
 		o := &c.Logs[i]
 		if !o.Lost || o.Topic != l.Topic || o.Partition != l.Partition || o.Life != l.Life {
@@ -61,26 +62,22 @@ func (c *check) gap(l *Log, e *Entry, next, end int64) string {
 		}
 		for k := range o.Entries {
 			x := &o.Entries[k]
-			if s := int64(x.Sequence); x.ProducerID == e.ProducerID && x.Epoch == e.Epoch && s < last {
-				if x.Nth >= e.Nth {
-					continue // by a leader that came later
-				}
-				earlier = true
-				if s >= next && !lost[s] {
-					lost[s] = true
-					if x.Offset < e.Start || x.Offset < int64(len(l.Entries)) && l.Entries[x.Offset].Gone {
-						stood++
-					}
-				}
+			if x.ProducerID != e.ProducerID || x.Epoch != e.Epoch || x.Sequence >= e.Sequence || x.Nth >= e.Nth {
+				continue // another's, or appended later
+			}
+			earlier, lost[int64(x.Sequence)] = true, true
+			if x.Sequence == e.Sequence-1 {
+				hole := x.Offset < int64(len(l.Entries)) && l.Entries[x.Offset].Gone
+				stood = stood || hole || x.Offset < deleted && end <= deleted
 			}
 		}
 	}
 	switch {
-	case last > next && stood == last-next:
+	case stood:
 		return ""
 	case !e.First:
 		return "its broker knew the producer"
-	case end > e.Start:
+	case end > deleted:
 		return fmt.Sprintf("what stands at %d was not deleted", end-1)
 	case last < next:
 		return "" // one that was deleted: otherwise its sequence names two records

@@ -32,7 +32,7 @@ func (c *cluster) logs() []Log {
 	all := make([]Log, 0, len(histories))
 	for i := range histories {
 		h := &histories[i]
-		l := Log{Topic: h.Topic, Partition: h.Partition, Life: h.Life, Entries: make([]Entry, 0, len(h.Kept)), Visible: h.High}
+		l := Log{Topic: h.Topic, Partition: h.Partition, Life: h.Life, Entries: make([]Entry, 0, len(h.Kept)), Start: h.Start, Visible: h.High}
 		for k := range h.Kept {
 			for int64(len(l.Entries)) < h.Kept[k].Offset {
 				l.Entries = append(l.Entries, Entry{Gone: true, ProducerID: -1})
