@@ -35,6 +35,9 @@ type TakeRequest struct {
 	// is taken whatever its size.
 	RoomBytes int
 	First     bool
+	// Connection is the number of the connection that it will travel on: another
+	// one of the broker, even of another lane, has another number.
+	Connection int
 	// ProduceVersion is what the connection negotiated.
 	ProduceVersion int16
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/troupe-kafka/troupe"
+	"github.com/troupe-kafka/troupe/codecs"
 	"github.com/troupe-kafka/troupe/messages"
 	"github.com/troupe-kafka/troupe/protocol"
 )
@@ -70,7 +71,6 @@ type run struct {
 	producer    *troupe.Producer
 	load        *workload
 	caller      *actor.PID
-	routed      bool // the producer has found the topic
 	closing     bool
 	peak        int
 	outstanding int
@@ -140,22 +140,42 @@ func newRun(system *actor.ActorSystem, c *Campaign) *run {
 
 // received sees each message before its actor does.
 func (r *run) received(path string, message any) {
-	if m, ok := message.(*messages.RoutesChanged); ok && !r.routed {
-		for i := range m.View.Topics {
-			r.routed = r.routed || len(m.View.Topics[i].Partitions) > 0
-		}
-	}
 	r.sample()
 	r.crash(path, message)
 }
 
-// sample looks at how much of the buffer is in use. It grows when callers are let
-// in and when actors move or compress records, so it is looked at after the first
-// and around the second.
+// sample looks at how much of the buffer is in use, without what is charged and
+// never refused. It grows when callers are let in and when actors move or compress
+// records, so it is looked at after the first and around the second.
 func (r *run) sample() {
-	if r.producer != nil {
-		r.peak = max(r.peak, r.producer.BufferedBytes())
+	if r.producer == nil {
+		return
 	}
+	if used := r.producer.BufferedBytes(); used > r.peak {
+		r.peak = max(r.peak, used-r.unrefused())
+	}
+}
+
+// What a batch keeps about itself and about each of its records, in bytes, at the
+// most (accumulator.batchOverhead, side.size).
+const (
+	batchKeeps  = 1 << 10
+	recordKeeps = 96
+)
+
+// unrefused is the most that can be charged though the buffer is full
+// (docs/adr/0003). A chunk is refused, so what comes on top has come since the last
+// chunk: what batches keep about their records is charged when they are sealed, and
+// a partition has one that is not; and what codecs, splits and a move to another
+// topic copy is charged when it exists, once for each record.
+func (r *run) unrefused() int {
+	each := recordKeeps
+	k := &r.faults.counts.Kinds
+	if r.settings.Compression != codecs.None.String() || k[BatchesLimited]+k[TopicRecreated]+k[TopicDeleted] > 0 || r.faults.counts.Code(protocol.MessageTooLarge) > 0 {
+		each += r.load.largest
+	}
+	lives := 1 + k[TopicRecreated]
+	return min(r.settings.BufferBytes/8, lives*r.kafka.mostPartitions(topicName)*batchKeeps+r.outstanding*each)
 }
 
 // ended reports whether the cluster has told the producer to give up.
@@ -245,16 +265,17 @@ func (r *run) probe() {
 		return
 	}
 	if k := &r.faults.counts.Kinds; k[TopicRecreated]+k[TopicDeleted]+k[UncleanElection]+k[RecordsDeleted] > 0 {
-		// Nobody may have noticed yet, and what finds out may fail for it.
-		r.probeOnce(false)
+		// Nobody may have noticed yet, and the first to find out may fail for it, in
+		// doubt. What it leaves behind must not hold up others.
+		r.probeOnce(true)
 	}
-	r.probeOnce(true)
+	r.probeOnce(false)
 }
 
-func (r *run) probeOnce(must bool) {
+func (r *run) probeOnce(findsOut bool) {
 	for i := range partitionCount {
 		p := r.load.record(callerTry, 20, false)
-		p.partition, p.key, p.probe = int32(i), nil, must
+		p.partition, p.key, p.probe, p.findsOut = int32(i), nil, true, findsOut
 		if r.settings.Compacted {
 			p.key = []byte("probe")
 		}
@@ -263,7 +284,7 @@ func (r *run) probeOnce(must bool) {
 		}
 	}
 	r.pass(probing, func() bool { return r.outstanding == 0 })
-	if r.outstanding > 0 && must {
+	if r.outstanding > 0 {
 		r.violation(NotLive, "%v after healing, %d records have no outcome", probing, r.outstanding)
 	}
 }
@@ -294,9 +315,7 @@ func (r *run) end() {
 func (r *run) judge() []Violation {
 	h := &r.history
 	h.Numbered, h.Weak = r.settings.Numbered, !r.settings.Numbered
-	// What a codec makes, and what a batch keeps about its records, is charged when
-	// it exists and not refused (docs/adr/0003).
-	h.BufferLimit, h.BufferPeak = r.settings.BufferBytes+r.settings.BufferBytes/8, r.peak
+	h.BufferLimit, h.BufferPeak = r.settings.BufferBytes, r.peak
 	h.Logs, h.Attempts = r.kafka.logs(r.estate), r.Attempts()
 	for _, p := range r.load.records {
 		r.estate.writes = append(r.estate.writes, r.write(p))
@@ -331,7 +350,7 @@ func (r *run) write(p *produced) Write {
 	w := Write{
 		ID: p.tag, Value: p.value, Topic: topicName, Asked: p.partition, Answers: p.answers, AnswerFor: d.Topic,
 		Partition: d.Partition, Offset: d.Offset, Admitted: time.Duration(p.at), Answered: time.Duration(p.answered),
-		MustFail: p.partition >= int32(max(r.kafka.mostPartitions(topicName), partitionCount)), Probe: p.probe, HeldUp: p.took,
+		MustFail: p.partition >= int32(max(r.kafka.mostPartitions(topicName), partitionCount)), Probe: p.probe, FindsOut: p.findsOut, HeldUp: p.took,
 	}
 	if p.admitted {
 		w.Order = p.order
@@ -346,6 +365,7 @@ func (r *run) write(p *produced) Write {
 	}
 	if d.Err != nil {
 		w.Error = "an error"
+		w.FoundOut = p.findsOut && r.foundOut(d.Err)
 		w.EndedByContext = errors.Is(d.Err, context.DeadlineExceeded) || errors.Is(d.Err, context.Canceled)
 	}
 	if r.settings.Compacted {
@@ -355,17 +375,25 @@ func (r *run) write(p *produced) Write {
 		w.Context = time.Duration(p.ctx.at)
 	}
 	if r.settings.Abrupt == 0 {
-		// Otherwise whatever was under way ended with the producer.
+		// Otherwise whatever was under way ended with the producer. The time counts
+		// from the admission for records that wait for a topic, or move to another,
+		// too.
 		w.Deadline = w.Admitted + time.Duration(r.settings.DeliveryTimeout) + deadlineSlack
-		if p.parked || w.MustFail {
-			w.Deadline += time.Duration(r.settings.TopicWait) + deadlineSlack
-		}
-		if r.faults.counts.Kinds[TopicRecreated]+r.faults.counts.Kinds[TopicDeleted] > 0 {
-			// Records that go to the new topic begin again, and may wait for it.
-			w.Deadline += time.Duration(r.settings.DeliveryTimeout + r.settings.TopicWait)
-		}
 	}
 	return w
+}
+
+// foundOut reports whether an error tells what a probe may be the first to find out
+// (Write.FindsOut).
+func (r *run) foundOut(err error) bool {
+	k := &r.faults.counts.Kinds
+	switch {
+	case errors.Is(err, protocol.OutOfOrderSequenceNumber), errors.Is(err, protocol.UnknownProducerID):
+		return k[UncleanElection]+k[RecordsDeleted] > 0
+	case errors.Is(err, messages.ErrUnknownPartition):
+		return k[TopicRecreated] > 0
+	}
+	return false
 }
 
 // blame judges that a compacted topic takes no record without a key, and that no

@@ -90,6 +90,13 @@ type Write struct {
 	// MustFail is for a record that has no place to go to, Probe for one that
 	// must be acknowledged since everything has healed.
 	MustFail, Probe bool
+	// FindsOut is for a probe that may be the first to meet what happened before, and
+	// FoundOut says that this is what its error tells. A broker that has lost what it
+	// knew of the producer, by an unclean election or with records that were deleted,
+	// answers OUT_OF_ORDER_SEQUENCE_NUMBER or UNKNOWN_PRODUCER_ID; a topic may turn
+	// out to be another of its name. Either fails the probe only if an attempt is in
+	// doubt (KAFKA-9199): otherwise it is sent again.
+	FindsOut, FoundOut bool
 }
 
 // Entry is one record in a log.
@@ -101,6 +108,16 @@ type Entry struct {
 	// Start is where the log began when it was appended: what stood before had
 	// been deleted, and a broker may have forgotten it.
 	Start int64
+	// First says that it came in a batch that its broker accepted without knowing
+	// anything of the producer: such a broker takes any sequence.
+	First bool
+	// Nth counts the batches that any leader of the partition had appended before:
+	// epochs do not say it, since a deposed leader may not know that it is.
+	Nth int
+	// Offset is where it stands, or stood when it was cut off, and LeaderEpoch the
+	// epoch of the leader that appended it.
+	Offset      int64
+	LeaderEpoch int32
 	// Gone says that nothing is at this offset any more.
 	Gone bool
 }
@@ -111,13 +128,14 @@ type Log struct {
 	Partition int32
 	// Life counts how often the topic was deleted and created again.
 	Life int
-	// Lost is for what stood at a leader and was cut off; its offsets are not its
-	// indices. Committed says that it had been readable before: replication has
-	// lost it, by an unclean election.
+	// Lost is for what stood at a leader and was cut off; its offsets are those of
+	// its entries and not its indices. Committed says that it had been readable
+	// before: replication has lost it, by an unclean election.
 	Lost, Committed bool
 	Entries         []Entry
-	// Visible is the number of entries that readers see.
-	Visible int64
+	// Visible is the number of entries that readers see, with those before Start:
+	// they were deleted.
+	Start, Visible int64
 }
 
 // Attempt is one record as a broker was sent it, appended or not.
@@ -138,7 +156,8 @@ type History struct {
 	// Numbered is acks=all with idempotence: no duplicates. Weak is acks=1: what
 	// only a deposed leader had is lost though it was acknowledged.
 	Numbered, Weak bool
-	// BufferLimit and BufferPeak are the budget and the most of it in use;
+	// BufferLimit and BufferPeak are the budget and the most of it in use, without
+	// what is charged to it whether it is full or not;
 	// BufferLeft, UnansweredLeft, ActorsLeft and CallersLeft are what remained
 	// when everything was over.
 	BufferLimit, BufferPeak    int
@@ -162,6 +181,7 @@ type standing struct {
 type check struct {
 	*History
 	found      [][]standing // by index in Writes
+	lost       bool         // something was cut off
 	violations []Violation
 }
 
@@ -197,6 +217,7 @@ func (c *check) find() {
 	c.found = make([][]standing, len(c.Writes))
 	once := make([]standing, len(c.Writes)) // most stand once, and need no slice of their own
 	for l := range c.Logs {
+		c.lost = c.lost || c.Logs[l].Lost
 		for offset, e := range c.Logs[l].Entries {
 			if e.Gone {
 				continue
@@ -252,7 +273,7 @@ func (c *check) answer(w *Write) {
 	if w.MustFail && w.Outcome != Fail {
 		c.add(WrongOutcome, "record %d, which has no place to go to, has outcome %d", w.ID, w.Outcome)
 	}
-	if w.Probe && w.Outcome != OK {
+	if w.Probe && w.Outcome != OK && !(w.FindsOut && w.Outcome == Unknown && w.FoundOut) {
 		c.add(NotLive, "after healing, record %d for partition %d failed: %s", w.ID, w.Asked, w.Error)
 	}
 	at := w.Answered - w.HeldUp
@@ -287,7 +308,7 @@ func (c *check) standing(i int) {
 		}
 		weak := c.Weak || w.Weak
 		if len(at) == 0 {
-			if !c.lostByCluster(i) && (!weak || len(c.found[i]) == 0) {
+			if !c.lostByCluster(i, weak) {
 				c.add(LostWrite, "record %d was acknowledged at %s/%d@%d and is in no log", w.ID, w.AnswerFor, w.Partition, w.Offset)
 			}
 			return
@@ -302,7 +323,7 @@ func (c *check) standing(i int) {
 			}
 			return
 		}
-		if !c.lostByCluster(i) && (!weak || len(c.found[i]) == len(at)) {
+		if !c.lostByCluster(i, weak) {
 			c.add(InconsistentOffsets, "record %d was acknowledged at %s/%d@%d and stands at %s", w.ID, w.AnswerFor, w.Partition, w.Offset, c.places(at))
 		}
 	case Fail:
@@ -323,25 +344,15 @@ func (c *check) deletedBefore(at []standing) bool {
 	return true
 }
 
-// lostByCluster reports whether a copy of a record could be read where it was
-// acknowledged, and was then lost by the cluster.
-func (c *check) lostByCluster(i int) bool {
+// lostByCluster reports whether a copy of a record could be read at the offset where
+// it was acknowledged, and was then lost by the cluster: a leader was elected that
+// did not have it. With acks=1 it need not have been readable: the leader
+// acknowledges what nobody else has. Without an offset (a duplicate) it is any copy.
+func (c *check) lostByCluster(i int, weak bool) bool {
 	w := &c.Writes[i]
 	for _, s := range c.found[i] {
-		if l := &c.Logs[s.log]; l.Committed && l.Topic == w.Topic && l.Partition == w.Partition {
-			return true
-		}
-	}
-	return false
-}
-
-// forgot reports whether the cluster lost what readers had seen of a partition, in
-// the same life: with it its brokers lost what they knew of producers, and take
-// any sequence.
-func (c *check) forgot(log int) bool {
-	l := &c.Logs[log]
-	for i := range c.Logs {
-		if o := &c.Logs[i]; o.Lost && o.Committed && o.Topic == l.Topic && o.Partition == l.Partition && o.Life == l.Life {
+		l := &c.Logs[s.log]
+		if l.Lost && (l.Committed || weak) && l.Topic == w.Topic && l.Partition == w.Partition && (w.Offset < 0 || l.Entries[s.offset].Offset == w.Offset) {
 			return true
 		}
 	}
@@ -361,195 +372,6 @@ func (c *check) places(at []standing) string {
 		return "nowhere"
 	}
 	return text[1:]
-}
-
-// order judges whether each partition has the records of a line in the order of
-// their admission.
-func (c *check) order() {
-	type lane struct{ place, line int }
-	type last struct {
-		life   int
-		offset int64
-		id     uint64
-		order  int
-	}
-	lasts := make(map[lane]last)
-	places := c.placesOfLogs()
-	for _, i := range c.byOrder() {
-		w := &c.Writes[i]
-		if w.Outcome != OK || w.Answers == 0 || w.Silent {
-			continue
-		}
-		at := c.kept(i)
-		if len(at) == 0 {
-			continue
-		}
-		s := at[0]
-		for _, other := range at {
-			// Unnumbered and sent again: one of them is what was acknowledged.
-			if other.offset == w.Offset {
-				s = other
-				break
-			}
-		}
-		if len(at) > 1 && c.Numbered && c.deletedBefore(at) {
-			s = at[0] // the broker had forgotten the first, whose place was in order
-		}
-		if c.Numbered && c.forgot(at[0].log) {
-			continue // its brokers forgot the producer in the middle of what was on its way
-		}
-		if (c.Weak || w.Weak || c.lostByCluster(i)) && len(c.found[i]) > len(at) {
-			continue // what was acknowledged may have gone with its leader; this is another try
-		}
-		l := &c.Logs[s.log]
-		key := lane{places[s.log], w.Line}
-		before, ok := lasts[key]
-		if ok && (l.Life < before.life || l.Life == before.life && s.offset <= before.offset) {
-			c.add(NonmonotonicSend, "record %d, admitted after %d, stands before it in partition %s/%d (%d, %d)", w.ID, before.id, l.Topic, l.Partition, s.offset, before.offset)
-		}
-		lasts[key] = last{l.Life, s.offset, w.ID, w.Order}
-	}
-}
-
-// placesOfLogs numbers the partitions: logs of one have the same number.
-func (c *check) placesOfLogs() []int {
-	type place struct {
-		topic     string
-		partition int32
-	}
-	known := make(map[place]int, len(c.Logs))
-	places := make([]int, len(c.Logs))
-	for i := range c.Logs {
-		p := place{c.Logs[i].Topic, c.Logs[i].Partition}
-		if _, ok := known[p]; !ok {
-			known[p] = len(known)
-		}
-		places[i] = known[p]
-	}
-	return places
-}
-
-// byOrder is the index of every admitted write, by order of admission.
-func (c *check) byOrder() []int {
-	most := 0
-	for i := range c.Writes {
-		most = max(most, c.Writes[i].Order)
-	}
-	slots := make([]int, most+1)
-	for i := range c.Writes {
-		if o := c.Writes[i].Order; o > 0 {
-			slots[o] = i + 1
-		}
-	}
-	ordered := slots[:0]
-	for _, i := range slots {
-		if i > 0 {
-			ordered = append(ordered, i-1)
-		}
-	}
-	return ordered
-}
-
-// producerEpoch is one identity of a producer.
-type producerEpoch struct {
-	id    int64
-	epoch int16
-}
-
-// sequences judges that each log has the sequences of an epoch without a hole,
-// from 0.
-func (c *check) sequences() {
-	for i := range c.Logs {
-		l := &c.Logs[i]
-		if l.Lost {
-			continue
-		}
-		next := make(map[producerEpoch]int64, 4)
-		last := make(map[producerEpoch]int64, 4) // offset, and 1 more
-		for offset, e := range l.Entries {
-			if e.ProducerID < 0 {
-				continue
-			}
-			key := producerEpoch{e.ProducerID, e.Epoch}
-			if int64(e.Sequence) != next[key] && (last[key] == 0 || last[key] > e.Start) && !c.excused(l, key, next[key], int64(e.Sequence)) {
-				c.add(SequenceGap, "partition %s/%d@%d: producer %d, epoch %d goes on with sequence %d, expected %d", l.Topic, l.Partition, offset, key.id, key.epoch, e.Sequence, next[key])
-			}
-			next[key], last[key] = (int64(e.Sequence)+1)&0x7fffffff, int64(offset)+1
-		}
-	}
-}
-
-// excused reports whether every sequence of an epoch from one to before another
-// names a record that the cluster has lost, or that failed, or that was refused
-// whenever it was sent: a broker that does not know a producer takes any sequence.
-func (c *check) excused(l *Log, key producerEpoch, from, to int64) bool {
-	named := make(map[int64]bool)
-	for i := range c.Logs {
-		if o := &c.Logs[i]; o.Committed && o.Topic == l.Topic && o.Partition == l.Partition && o.Life == l.Life {
-			for _, e := range o.Entries {
-				if e.ProducerID == key.id && e.Epoch == key.epoch {
-					named[int64(e.Sequence)] = true
-				}
-			}
-		}
-	}
-	failed := make(map[string]bool)
-	for i := range c.Writes {
-		failed[c.Writes[i].Value] = c.Writes[i].Outcome != OK
-	}
-	refused := make(map[int64]bool)
-	for i := range c.Attempts {
-		a := &c.Attempts[i]
-		if e := &a.Entry; e.ProducerID == key.id && e.Epoch == key.epoch && a.Topic == l.Topic && a.Partition == l.Partition && a.Life == l.Life {
-			before, sent := refused[int64(e.Sequence)]
-			refused[int64(e.Sequence)] = (a.Refused || failed[string(e.Value)]) && (before || !sent)
-		}
-	}
-	for ; from < to; from++ {
-		if !named[from] && !refused[from] {
-			return false
-		}
-	}
-	return from == to
-}
-
-// reuse judges that a sequence never names another record, appended or not.
-func (c *check) reuse() {
-	type place struct {
-		topic     string
-		partition int32
-		life      int // a topic that was created again is another
-	}
-	type name struct {
-		id                     int64
-		epoch, place, sequence int32
-	}
-	places := make(map[place]int32)
-	at, last := int32(-1), place{}
-	named := make(map[name]int32, len(c.Attempts))
-	for i := range c.Attempts {
-		a := &c.Attempts[i]
-		if a.Entry.ProducerID < 0 {
-			continue
-		}
-		if p := (place{a.Topic, a.Partition, a.Life}); at < 0 || p != last {
-			known, ok := places[p]
-			if !ok {
-				known = int32(len(places))
-				places[p] = known
-			}
-			at, last = known, p
-		}
-		key := name{a.Entry.ProducerID, int32(a.Entry.Epoch), at, a.Entry.Sequence}
-		before, ok := named[key]
-		if !ok {
-			named[key] = int32(i)
-			continue
-		}
-		if first := c.Attempts[before].Entry.Value; string(first) != string(a.Entry.Value) {
-			c.add(SequenceReused, "partition %s/%d: producer %d, epoch %d, sequence %d named %.20q and then %.20q", a.Topic, a.Partition, key.id, key.epoch, key.sequence, first, a.Entry.Value)
-		}
-	}
 }
 
 // remains judges what was left, and what was used.

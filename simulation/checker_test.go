@@ -34,6 +34,25 @@ func entry(value string, sequence int32) Entry {
 	return Entry{Value: []byte(value), ProducerID: 7, Epoch: 1, Sequence: sequence}
 }
 
+// at puts an entry at an offset under a leader epoch.
+func at(e Entry, offset int64, leader int32) Entry {
+	e.Offset, e.LeaderEpoch = offset, leader
+	return e
+}
+
+// first makes an entry one that its broker took without knowing the producer.
+func first(e Entry) Entry {
+	e.First = true
+	return e
+}
+
+// findsOut makes a record a probe that a broker has refused since it does not know
+// the producer, when another attempt was in doubt.
+func findsOut(w *Write) {
+	fail(w)
+	w.Outcome, w.Probe, w.FindsOut, w.FoundOut = Unknown, true, true, true
+}
+
 // fail makes a record one that was refused.
 func fail(w *Write) { w.Outcome, w.Error, w.Offset = Fail, "refused", -1 }
 
@@ -50,6 +69,9 @@ func TestCheckerSees(t *testing.T) {
 		{"it is in another partition", func(h *History) { h.Writes[2].Partition, h.Writes[2].Asked = 2, -1 }, []Class{InconsistentOffsets}},
 		{"it was cut off with its leader", func(h *History) { h.Logs[1].Lost = true }, []Class{LostWrite}},
 		{"so it was, with acks=1", func(h *History) { h.Logs[1].Lost, h.Weak, h.Numbered = true, true, false }, nil},
+		{"with acks=1, something was cut off, but not where it was acknowledged", func(h *History) {
+			h.Logs[1].Lost, h.Weak, h.Numbered, h.Writes[2].Offset = true, true, false, 4
+		}, []Class{LostWrite}},
 		{"with acks=1 it is in no log at all", func(h *History) { h.Logs[1].Entries, h.Weak, h.Numbered = nil, true, false }, []Class{LostWrite}},
 		{"a record stands twice", func(h *History) { h.Logs[0].Entries = append(h.Logs[0].Entries, entry("b", 2)); h.Logs[0].Visible = 3 }, []Class{Duplicate}},
 		{"twice, unnumbered", func(h *History) {
@@ -78,8 +100,8 @@ func TestCheckerSees(t *testing.T) {
 		{"with acks=1, another try of what was cut off", func(h *History) {
 			h.Weak, h.Numbered, h.Attempts = true, false, nil
 			h.Logs[0].Entries = []Entry{entry("b", 0), entry("a", 1)}
-			h.Logs = append(h.Logs, Log{Topic: "t", Lost: true, Entries: []Entry{entry("a", 1)}})
-			h.Writes[0].Offset, h.Writes[1].Offset = 1, 0
+			h.Logs = append(h.Logs, Log{Topic: "t", Lost: true, Entries: []Entry{at(entry("a", 1), 2, 1)}})
+			h.Writes[0].Offset, h.Writes[1].Offset = 2, 0
 		}, nil},
 		{"two were acknowledged at one offset", func(h *History) { h.Writes[1].Offset = 0 }, []Class{InconsistentOffsets}},
 		{"an offset is not known", func(h *History) { h.Writes[1].Offset = -1 }, nil},
@@ -99,32 +121,30 @@ func TestCheckerSees(t *testing.T) {
 		{"a new epoch goes on with the old sequence", func(h *History) { h.Logs[0].Entries[1].Epoch = 2 }, []Class{SequenceGap}},
 		{"a new epoch begins at 0", func(h *History) { h.Logs[0].Entries[1].Epoch, h.Logs[0].Entries[1].Sequence = 2, 0 }, nil},
 		{"an attempt had the sequence of another record", func(h *History) { h.Attempts = append(h.Attempts, Attempt{Topic: "t", Entry: entry("z", 1)}) }, []Class{SequenceReused}},
-		{"a sequence that was refused is left out", func(h *History) {
-			h.Logs[0].Entries[1].Sequence = 2
-			h.Attempts = []Attempt{{Topic: "t", Entry: entry("z", 1), Refused: true}}
-		}, nil},
-		{"a sequence that was refused once is left out", func(h *History) {
-			h.Logs[0].Entries[1].Sequence = 2
-			h.Attempts = []Attempt{{Topic: "t", Entry: entry("z", 1), Refused: true}, {Topic: "t", Entry: entry("z", 1)}}
-		}, []Class{SequenceGap}},
-		{"a sequence that the cluster has lost is left out", func(h *History) {
-			h.Logs[0].Entries[1].Sequence = 2
-			h.Logs = append(h.Logs, Log{Topic: "t", Lost: true, Committed: true, Entries: []Entry{entry("c", 1)}})
-		}, nil},
 		{"the cluster has lost it", func(h *History) { h.Logs[1].Lost, h.Logs[1].Committed = true, true }, nil},
 		{"the cluster has lost it elsewhere", func(h *History) {
 			h.Logs[1].Lost, h.Logs[1].Committed, h.Logs[1].Partition = true, true, 2
 		}, []Class{LostWrite}},
 		{"it was deleted, and stands again", func(h *History) {
-			again := entry("b", 1)
+			again := first(entry("b", 1))
 			again.Start = 2
 			h.Logs[0].Entries, h.Logs[0].Visible = append(h.Logs[0].Entries, again), 3
 		}, nil},
+		{"it was deleted, and stands again though the broker knew the producer", func(h *History) {
+			again := entry("b", 1)
+			again.Start = 2
+			h.Logs[0].Entries, h.Logs[0].Visible = append(h.Logs[0].Entries, again), 3
+		}, []Class{SequenceGap}},
 		{"one before it was deleted, and it stands twice", func(h *History) {
-			again := entry("b", 2)
+			again := first(entry("b", 2))
 			again.Start = 1
 			h.Logs[0].Entries, h.Logs[0].Visible = append(h.Logs[0].Entries, again), 3
 		}, []Class{Duplicate}},
+		{"one before it was deleted, and it stands again", func(h *History) {
+			again := first(entry("b", 1))
+			again.Start = 1
+			h.Logs[0].Entries, h.Logs[0].Visible = append(h.Logs[0].Entries, again), 3
+		}, []Class{Duplicate, SequenceGap}},
 		{"with acks=0 it is in no log", func(h *History) { h.Logs[1].Entries, h.Writes[2].Silent, h.Writes[2].Unnumbered = nil, true, true }, nil},
 		{"nothing stands at an offset any more", func(h *History) {
 			h.Logs[0].Entries = append([]Entry{{Gone: true, ProducerID: -1}}, h.Logs[0].Entries...)
@@ -132,7 +152,7 @@ func TestCheckerSees(t *testing.T) {
 		}, nil},
 		{"an attempt was repeated", func(h *History) { h.Attempts = append(h.Attempts, h.Attempts[1]) }, nil},
 		{"another partition has the sequence", func(h *History) {
-			h.Attempts = append(h.Attempts, Attempt{Topic: "t", Partition: 2, Entry: entry("z", 1)})
+			h.Attempts = append(h.Attempts, Attempt{Topic: "t", Partition: 2, Entry: entry("y", 0)}, Attempt{Topic: "t", Partition: 2, Entry: entry("z", 1)})
 		}, nil},
 		{"never answered", func(h *History) { h.Writes[1].Answers, h.Writes[1].Outcome = 0, Unanswered }, []Class{NoOutcome}},
 		{"never admitted", func(h *History) {
@@ -158,6 +178,13 @@ func TestCheckerSees(t *testing.T) {
 			h.Writes[1].Outcome, h.Writes[1].EndedByContext = Unknown, true
 		}, []Class{WrongOutcome}},
 		{"a probe fails", func(h *History) { fail(&h.Writes[1]); h.Writes[1].Outcome, h.Writes[1].Probe = Unknown, true }, []Class{NotLive}},
+		{"a probe finds out that it was forgotten", func(h *History) { findsOut(&h.Writes[1]) }, nil},
+		{"a probe that should know fails for it", func(h *History) { findsOut(&h.Writes[1]); h.Writes[1].FindsOut = false }, []Class{NotLive}},
+		{"it fails for something else", func(h *History) { findsOut(&h.Writes[1]); h.Writes[1].FoundOut = false }, []Class{NotLive}},
+		{"it fails though nothing was in doubt", func(h *History) {
+			findsOut(&h.Writes[1])
+			h.Writes[1].Outcome, h.Logs[0].Entries, h.Logs[0].Visible = Fail, h.Logs[0].Entries[:1], 1
+		}, []Class{NotLive}},
 		{"too much memory", func(h *History) { h.BufferPeak = 101 }, []Class{BufferExceeded}},
 		{"memory is left", func(h *History) { h.BufferLeft = 1 }, []Class{Leak}},
 		{"records are left", func(h *History) { h.UnansweredLeft = 1 }, []Class{NoOutcome}},
@@ -168,15 +195,20 @@ func TestCheckerSees(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			h := good()
 			c.change(h)
-			var got []Class
-			for _, v := range Check(h) {
-				if !slices.Contains(got, v.Class) {
-					got = append(got, v.Class)
-				}
-			}
-			if !slices.Equal(got, c.want) {
-				t.Errorf("want %v, got %v: %v", c.want, got, Check(h))
-			}
+			wants(t, h, c.want)
 		})
+	}
+}
+
+func wants(t *testing.T, h *History, want []Class) {
+	t.Helper()
+	var got []Class
+	for _, v := range Check(h) {
+		if !slices.Contains(got, v.Class) {
+			got = append(got, v.Class)
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("want %v, got %v: %v", want, got, Check(h))
 	}
 }

@@ -42,7 +42,8 @@
 //     them again elsewhere
 //   - followers that lag, leaders that wait for them, brokers that restart and
 //     remember a producer's last batch, or nothing; unclean elections, which lose
-//     what was acknowledged: what the model says it has lost is excused, no more
+//     what was acknowledged: of that is excused what the model says it has lost, at
+//     the offset of its acknowledgement, and no more (order.go, numbers.go)
 //   - records deleted from a log's beginning, batches that become too large,
 //     partitions that are added, topics that are deleted or created by a request
 //   - brokers with leaders that move, are isolated or are deposed and do not know;
@@ -68,6 +69,6 @@
 // serving.go and producing.go serve requests, strikes.go does what goes wrong, and
 // reading.go reads the logs; fault.go, plan.go and injector.go are what goes
 // wrong, shrink.go makes less of it; campaign.go, settings.go and workload.go are
-// the campaign; checker.go judges a history, and is a function of it. estate.go is
-// the memory that one run of the campaign leaves to the next.
+// the campaign; checker.go, order.go and numbers.go judge a history, as a function
+// of it. estate.go is the memory that one run of the campaign leaves to the next.
 package simulation

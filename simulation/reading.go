@@ -32,7 +32,7 @@ func (c *cluster) logs(e *estate) []Log {
 	all := make([]Log, 0, len(histories))
 	for i := range histories {
 		h := &histories[i]
-		l := Log{Topic: h.Topic, Partition: h.Partition, Life: h.Life, Entries: e.entries.take(len(h.Kept)), Visible: h.High}
+		l := Log{Topic: h.Topic, Partition: h.Partition, Life: h.Life, Entries: e.entries.take(len(h.Kept)), Start: h.Start, Visible: h.High}
 		for k := range h.Kept {
 			for int64(len(l.Entries)) < h.Kept[k].Offset {
 				l.Entries = append(l.Entries, Entry{Gone: true, ProducerID: -1})
@@ -58,7 +58,10 @@ func (c *cluster) logs(e *estate) []Log {
 }
 
 func entryOfModel(e *model.Entry, value []byte) Entry {
-	return Entry{Value: value, ProducerID: e.ProducerID, Epoch: e.ProducerEpoch, Sequence: e.Sequence, Start: e.Start}
+	return Entry{
+		Value: value, ProducerID: e.ProducerID, Epoch: e.ProducerEpoch, Sequence: e.Sequence, Start: e.Start,
+		First: e.First, Nth: e.Nth, Offset: e.Offset, LeaderEpoch: e.LeaderEpoch,
+	}
 }
 
 // entries implements kafka.

@@ -39,9 +39,9 @@ type produced struct {
 	partition int32 // −1: the partitioner's choice
 	ctx       *virtualContext
 	admitted  bool
-	parked    bool // admitted before the topic was known to exist
 	probe     bool
-	order     int // of admission
+	findsOut  bool // a probe that may be the first to meet brokers that have forgotten the producer
+	order     int  // of admission
 	at        seams.Instant
 	slowed    time.Duration // by callbacks, when it was admitted
 	answers   int
@@ -61,6 +61,7 @@ type workload struct {
 	lastAt  seams.Instant
 	refused int // admissions refused with ErrBufferFull
 	slowed  time.Duration
+	largest int // record, in bytes, with what its encoding adds
 	// shared is the one callback of all records of TryProduce.
 	shared messages.Callback
 }
@@ -120,6 +121,10 @@ func newWorkload(r *run, records int) *workload {
 // contextsOf draws in how many of 100 bursts the records have a deadline.
 func (l *workload) contextsOf(n *int) { *n = 1 + l.random.IntN(30) }
 
+// encodingAdds is more than a record of the workload takes besides value and key:
+// lengths, offset, time, and a header.
+const encodingAdds = 64
+
 var padding = strings.Repeat("x", 1024)
 
 // record makes up one record: keyed, to a partition, or neither.
@@ -147,6 +152,7 @@ func (l *workload) record(task, size int, beyond bool) *produced {
 		r.key = []byte("some")
 	}
 	l.records = append(l.records, r)
+	l.largest = max(l.largest, len(r.value)+len(r.key)+encodingAdds)
 	return r
 }
 
@@ -214,8 +220,6 @@ func (l *workload) begin(b *burst) {
 func (l *workload) admit(r *produced) {
 	l.orders++
 	r.admitted, r.order, r.at, r.slowed = true, l.orders, l.run.clock.now, l.slowed
-	// A topic that gets no records is forgotten, and parks what comes then.
-	r.parked = !l.run.routed || time.Duration(l.run.settings.MetadataIdle) < time.Minute
 	l.lastAt = r.at
 }
 

@@ -343,6 +343,7 @@ func (s *script) takeBatch(o map[string]string) error {
 		m.ProduceVersion = int16(n)
 	}
 	m.RoomBytes, _ = strconv.Atoi(cmpOr(o["room"], "0"))
+	m.Connection, _ = strconv.Atoi(cmpOr(o["connection"], "0"))
 	a, status := s.take(m)
 	text := [...]string{"done", "more", "no room", "another class", "needs an identity"}[status]
 	if a == nil {

@@ -93,8 +93,9 @@ type State struct {
 	nextSequence int32
 	leader       messages.AssignLeader
 	retryAt      seams.Instant
-	failures     int    // attempts that failed since the last success
-	gate         uint64 // the last attempt when oneInFlight was set
+	failures     int                       // attempts that failed since the last success
+	gate         uint64                    // the last attempt when oneInFlight was set
+	connections  [messages.LaneControl]int // by lane: what the last batch was to travel on
 	attemptCount uint64
 	batchCount   batchOrder
 	lastSuccess  seams.Instant

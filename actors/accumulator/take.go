@@ -66,6 +66,13 @@ func (s *State) take(r messages.TakeRequest) (*attempt, messages.TakeStatus) {
 		// leader's.
 		return nil, messages.TakeDone
 	}
+	if last := &s.connections[r.Class.Lane]; *last != r.Connection {
+		// The broker may have been restarted meanwhile, though it still leads and
+		// nothing was on its way; with records that were deleted it then forgets who
+		// produced them.
+		*last = r.Connection
+		s.closeGate()
+	}
 	if b := s.next(); b != nil && b.count > 0 && s.hasEnded(b, r.Now) {
 		s.sweep(r.Now)
 	}

@@ -265,7 +265,9 @@ func (b *broker) failControl(c actor.Context, failed []*messages.ControlRequest,
 }
 
 func (b *broker) connectionUp(c actor.Context, m *messages.ConnectionUp, now seams.Instant) {
-	if b.children[m.Lane] == nil {
+	if b.children[m.Lane] == nil || m.Generation>>generationBits != b.current[m.Lane] {
+		// The late word of a child that was stopped: what is written there is lost,
+		// and would stand before what its successor is asked.
 		m.Connection.Close(seams.ErrClosedLocally)
 		return
 	}

@@ -54,3 +54,32 @@ func TestLateWordOfAStoppedConnection(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// TestLateUpOfAStoppedConnection: a connection that was stopped while it came up
+// says so late, to a broker with another. It is closed, and not written to.
+func TestLateUpOfAStoppedConnection(t *testing.T) {
+	th := newTheatre(t, restart)
+	first, second := newBatch(100), newBatch(100)
+	th.ready(newTaker("a", 0, first))
+	stopped := th.connect()
+	receive(t, "a request", stopped.frames)
+	th.tell(&messages.BrokerMoved{Address: "two:9092"})
+	if r := th.outcome(first); !errors.Is(r.Err, messages.ErrConnectionLost) {
+		t.Fatalf("%+v", r)
+	}
+	third := newBatch(100)
+	th.ready(newTaker("a", 1, second))
+	c := th.connect()
+	correlation, k := readRequest(t, receive(t, "a request", c.frames))
+	th.tell(&messages.ConnectionUp{Lane: messages.LaneProduce, Generation: stopped.events.(*link).generation, Connection: stopped})
+	th.ready(newTaker("a", 2, third))
+	next, m := readRequest(t, receive(t, "a request on the connection that is there", c.frames))
+	for _, answer := range [][]byte{responseFrame(correlation, produceAnswer(k, 0)), responseFrame(next, produceAnswer(m, 0))} {
+		c.events.Received(answer)
+	}
+	for _, b := range []*fakeBatch{second, third} {
+		if r := th.outcome(b); r.Err != nil {
+			t.Errorf("%+v", r)
+		}
+	}
+}

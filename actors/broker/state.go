@@ -186,7 +186,7 @@ func (s *State) assemble(c messages.Class, r *request, now seams.Instant) (ok, n
 		t := line[n]
 		batch, status := t.Take(messages.TakeRequest{
 			Now: now, Broker: s.id, Identity: s.identity, Class: c,
-			RoomBytes: room, First: len(r.batches) == 0, ProduceVersion: version,
+			RoomBytes: room, First: len(r.batches) == 0, Connection: lane.generation, ProduceVersion: version,
 		})
 		if status == messages.TakeNoRoom {
 			break

@@ -11,9 +11,10 @@ type History struct {
 	Life int
 	// Kept is the log that is left: the leader's, or what it was when the topic
 	// was deleted, with what DeleteRecords and retention took from its beginning.
-	// Offsets may have holes. High is its high watermark.
-	Kept []Entry
-	High int64
+	// Offsets may have holes. High is its high watermark, and Start where it begins:
+	// before that may be what only this replica had.
+	Kept        []Entry
+	Start, High int64
 	// Cut is what a leader had appended and is not in that log: nobody followed
 	// it, or it was truncated.
 	Cut []CutEntry
@@ -78,6 +79,7 @@ func (p *partition) drop(r *replica) {
 
 func (p *partition) tell(h *History, final *replica) {
 	if final != nil {
+		h.Start = final.start
 		if h.High = final.hw; p.topic.deleted {
 			h.High = final.end // nobody will come to read
 		}

@@ -155,6 +155,10 @@ func (r *replica) produce(b *Batch, a *PartitionAnswer) (required int64) {
 		return duplicate.end
 	}
 	s := &stored{Batch: *b, base: r.end, epoch: r.state.leaderEpoch, start: r.start}
+	if b.ProducerID >= 0 {
+		_, known := r.producers.find(b.ProducerID)
+		s.first = !known
+	}
 	if r.topic.config.LogAppendTime {
 		s.timestamp, a.LogAppendMillis = nowMillis, nowMillis
 	} else {
@@ -162,6 +166,7 @@ func (r *replica) produce(b *Batch, a *PartitionAnswer) (required int64) {
 	}
 	r.append(s)
 	p := r.topic.partitions[r.partition]
+	s.nth = len(p.ever)
 	p.ever = append(p.ever, s)
 	r.advanceHW()
 	a.BaseOffset = s.base

@@ -19,6 +19,8 @@ type stored struct {
 	committed, deleted bool
 	start              int64 // of the leader's log when it was appended
 	kept               bool  // scratch of history
+	first              bool  // the leader knew nothing of its producer
+	nth                int   // of the batches that leaders of the partition have appended
 }
 
 func (b *stored) end() int64 { return b.base + int64(len(b.Records)) }

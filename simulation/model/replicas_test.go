@@ -565,3 +565,25 @@ func TestCheckpoint(t *testing.T) {
 		t.Errorf("high watermark %d after fetching", hw)
 	}
 }
+
+// TestStartInsideABatch: a replica that has to begin where DeleteRecords has cut a
+// batch in two copies the batch whole.
+func TestStartInsideABatch(t *testing.T) {
+	b := newBench(t, Config{}, TopicConfig{}, 1, 2, 3)
+	b.Fence(3)
+	b.Isolate(3, true)
+	b.Settle()
+	b.send(1, 1, batch(7, 0, 0, 4), protocol.None, 0)
+	b.Settle()
+	if !b.DeleteRecords(orders, 2) {
+		t.Fatal("not deleted")
+	}
+	b.Isolate(3, false)
+	b.Unfence(3)
+	b.Settle()
+	b.log(3, "7/0/2", "7/0/3")
+	if got := b.InSync(orders); len(got) != 3 {
+		t.Errorf("in sync %v", got)
+	}
+	b.check()
+}

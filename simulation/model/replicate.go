@@ -36,7 +36,15 @@ func (c *Cluster) Fetch(tp TopicPartition, id int32, n int) (copied int, again b
 	f.reconcile(leader, c.millis())
 	leader.fetchedBy(known, f.end)
 
-	batches := leader.batches[leader.at(f.end):]
+	at := leader.at(f.end)
+	if at > 0 && leader.batches[at-1].end() > f.end && f.start == f.end {
+		// An empty log that begins inside a batch of the leader's, as after
+		// DeleteRecords, begins anew where the batch does: it is copied whole
+		// (ReplicaManager on UnexpectedAppendOffsetException).
+		at--
+		f.restartAt(leader.batches[at].base)
+	}
+	batches := leader.batches[at:]
 	batches = batches[:min(n, len(batches))]
 	for _, s := range batches {
 		f.append(s)

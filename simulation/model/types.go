@@ -190,7 +190,12 @@ type Entry struct {
 	ProducerEpoch int16
 	Sequence      int32 // -1 without idempotence
 	Start         int64 // of the log when the record was appended
-	Record        Record
+	// Nth counts the batches that any leader of the partition had appended before.
+	Nth int
+	// First says that the record's batch was accepted by a leader that knew nothing
+	// of its producer, and so took any sequence.
+	First  bool
+	Record Record
 }
 
 // ProduceRequest is a Produce request. From version 13 on topics are named by id.
