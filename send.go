@@ -121,13 +121,14 @@ func (p *Producer) SendBatch(ctx context.Context, s SendBatch) ([]RecordMetadata
 	if len(s.TopicMessages) == 1 && len(s.TopicMessages[0].Messages) == 1 && s.TopicMessages[0].Topic != "" {
 		return p.sendOne(ctx, s.TopicMessages[0].Topic, &s.TopicMessages[0].Messages[0], o)
 	}
-	records, indices, err := flatten(s.TopicMessages)
+	room := sendRooms.Get().(*sendRoom)
+	records, indices, err := room.flatten(s.TopicMessages)
 	if err != nil || len(records) == 0 {
 		return nil, err
 	}
 	spot := p.config.Parking.NewSpot()
 	w := messages.NewFlushWaiter(spot)
-	c := &collector{outcomes: make([]outcome, len(records)), waiter: w}
+	c := &collector{outcomes: slices.Grow(room.outcomes[:0], len(records))[:len(records)], waiter: w}
 	w.Add(len(records))
 	wait, cancel := p.withDeadline(ctx)
 	defer cancel()
@@ -135,7 +136,36 @@ func (p *Producer) SendBatch(ctx context.Context, s SendBatch) ([]RecordMetadata
 	p.troupe.Router.SendAll(ctx, wait, records, c.delivered, o, c.rejected)
 	w.Done()
 	waited := spot.Wait(wait)
-	return c.results(records, indices, waited)
+	results, err := c.results(records, indices, waited)
+	if waited == nil {
+		room.put(records, indices, c.outcomes) // else an outcome may still come
+	}
+	return results, err
+}
+
+// sendRoom is what a call of many messages needs while it waits, kept for later
+// ones: it is larger than the messages of many.
+type sendRoom struct {
+	records  []Record
+	indices  []int
+	outcomes []outcome
+}
+
+// maxKeptSend is the number of messages up to which a call's room is kept.
+const maxKeptSend = 4096
+
+var sendRooms = sync.Pool{New: func() any { return new(sendRoom) }}
+
+func (r *sendRoom) put(records []Record, indices []int, outcomes []outcome) {
+	if cap(records) > maxKeptSend {
+		return
+	}
+	// The pool must not keep the caller's memory alive, nor an outcome seem to be
+	// there.
+	clear(records)
+	clear(outcomes)
+	r.records, r.indices, r.outcomes = records, indices, outcomes
+	sendRooms.Put(r)
 }
 
 // sendOne is SendBatch for the commonest call: one message needs no list of
@@ -204,7 +234,7 @@ func (p *Producer) sendOptions(s *SendBatch) (router.Options, error) {
 
 // flatten checks the input and makes records of it. Entries of the same topic
 // follow each other; the tag is the record's place in the list.
-func flatten(entries []TopicMessages) ([]Record, []int, error) {
+func (r *sendRoom) flatten(entries []TopicMessages) ([]Record, []int, error) {
 	total := 0
 	var order []string
 	byTopic := make(map[string][]Message, len(entries))
@@ -224,8 +254,8 @@ func flatten(entries []TopicMessages) ([]Record, []int, error) {
 		}
 		total += len(e.Messages)
 	}
-	records := make([]Record, 0, total)
-	indices := make([]int, 0, total)
+	records := slices.Grow(r.records[:0], total)
+	indices := slices.Grow(r.indices[:0], total)
 	for _, topic := range order {
 		for i := range byTopic[topic] {
 			m := &byTopic[topic][i]

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/troupe-kafka/troupe/memory"
 	"github.com/troupe-kafka/troupe/messages"
@@ -33,6 +34,30 @@ type sending struct {
 	options   Options
 	reject    func(*messages.Record, error)
 	number    uint64
+	lists     *sendLists
+}
+
+// sendLists are the lists of one call, kept for later ones: they are larger than
+// the records of many.
+type sendLists struct {
+	todo  []entry
+	first []messages.Admission // of the first group; most calls have one
+	used  int                  // of either, at the most
+}
+
+// maxKeptSend is the number of records up to which a call's lists are kept.
+const maxKeptSend = 4096
+
+var sendListsPool = sync.Pool{New: func() any { return new(sendLists) }}
+
+func (l *sendLists) put() {
+	if cap(l.todo) > maxKeptSend || cap(l.first) > maxKeptSend {
+		return
+	}
+	// The pool must not keep the caller's memory alive.
+	clear(l.todo[:min(l.used, cap(l.todo))])
+	clear(l.first[:min(l.used, cap(l.first))])
+	sendListsPool.Put(l)
 }
 
 // entry is one record of it that has not found its place.
@@ -54,12 +79,14 @@ type group struct {
 // record that was not admitted; callback, with the record's tag, for all others.
 // ctx is the records' own, wait bounds the call.
 func (r *Router) SendAll(ctx, wait context.Context, records []messages.Record, callback messages.Callback, o Options, reject func(*messages.Record, error)) {
-	s := &sending{Router: r, ctx: ctx, wait: wait, callback: callback, options: o, reject: reject, number: r.calls.Add(1)}
+	s := &sending{Router: r, ctx: ctx, wait: wait, callback: callback, options: o, reject: reject, number: r.calls.Add(1), lists: sendListsPool.Get().(*sendLists)}
+	defer s.lists.put()
 	var own context.Context
 	if ctx.Done() != nil {
 		own = ctx
 	}
-	todo := make([]entry, 0, len(records))
+	todo := slices.Grow(s.lists.todo[:0], len(records))
+	s.lists.todo, s.lists.used = todo, len(records)
 	for i := range records {
 		record := &records[i]
 		t, err := r.Topic(record.Topic)
@@ -148,6 +175,10 @@ func (s *sending) groups(todo []entry) []*group {
 		if g == nil {
 			g = &group{topic: t, routes: rt, partition: partition}
 			index[place{t, partition}] = g
+			if len(groups) == 0 {
+				s.lists.first = slices.Grow(s.lists.first[:0], len(todo)-i)
+				g.admissions = s.lists.first
+			}
 			groups = append(groups, g)
 		}
 		g.admissions = append(g.admissions, *a)

@@ -1,0 +1,32 @@
+package troupe
+
+import (
+	"errors"
+	"testing"
+)
+
+// TestSendRoomsAreClean: a call finds no outcome and no memory of the one before it.
+func TestSendRoomsAreClean(t *testing.T) {
+	r := &sendRoom{}
+	records, indices, err := r.flatten([]TopicMessages{{"t", []Message{{Value: []byte("a")}, {Value: []byte("b")}}}})
+	if err != nil || len(records) != 2 {
+		t.Fatal(records, err)
+	}
+	c := &collector{outcomes: make([]outcome, 2)}
+	for i := range records {
+		c.rejected(&records[i], errors.New("refused"))
+	}
+	if _, err := c.results(records, indices, nil); err == nil {
+		t.Fatal("nothing failed")
+	}
+	r.put(records, indices, c.outcomes)
+	for i := range 2 {
+		if r.outcomes[i].done || r.outcomes[i].delivery.Err != nil || r.records[i].Value != nil || r.records[i].Tag != 0 {
+			t.Errorf("message %d: %+v, %+v", i, r.outcomes[i], r.records[i])
+		}
+	}
+	again, indices, err := r.flatten([]TopicMessages{{"u", []Message{{Value: []byte("c")}}}})
+	if err != nil || len(again) != 1 || len(indices) != 1 || again[0].Topic != "u" || again[0].Tag != 1 {
+		t.Errorf("%+v, %v, %v", again, indices, err)
+	}
+}
