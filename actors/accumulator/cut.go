@@ -1,6 +1,8 @@
 package accumulator
 
 import (
+	"math"
+
 	"github.com/troupe-kafka/troupe/protocol"
 )
 
@@ -35,7 +37,7 @@ func (b *batch) eachInChunk(n int, fn func(i int32, r *protocol.Record)) (start 
 func (b *batch) cutAnswered() {
 	fresh := &side{}
 	walk := sideWalk{old: b.side}
-	kept, bytes, maxMs := int32(0), 0, b.baseMs
+	kept, bytes, maxMs := int32(0), 0, int64(math.MinInt64) // the first may be gone
 	var firsts []int32
 	for n, chunk := range b.chunks {
 		firsts = append(firsts, kept)

@@ -86,9 +86,22 @@ func (s *State) settleSuccess(a *attempt, r messages.Result, open time.Duration)
 	}
 	s.finish(b, messages.Delivery{
 		Topic: s.topic, Partition: s.partition, Offset: offset,
-		LogAppendTimeMs: r.LogAppendTimeMs, LogStartOffset: r.LogStartOffset,
+		LogAppendTimeMs: s.appendTime(a, r.LogAppendTimeMs), LogStartOffset: r.LogStartOffset,
 		Status: messages.Persisted, Attempts: b.attempts, LastBrokerError: b.lastError,
 	})
+}
+
+// appendTime is the broker's time of the append, or −1. A broker that recognises a
+// batch answers with the time of its newest record, also where records keep their
+// own: what a first attempt was told says which it is.
+func (s *State) appendTime(a *attempt, ms int64) int64 {
+	switch {
+	case !a.again:
+		s.brokersTime = ms >= 0
+	case !s.brokersTime && ms == a.batch.maxMs:
+		return -1
+	}
+	return ms
 }
 
 // settleLost is the end of an attempt without an answer.

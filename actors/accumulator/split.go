@@ -2,6 +2,7 @@ package accumulator
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -199,7 +200,7 @@ func (s *State) carve(b *batch, from, to int32, leaveOut func(int32) bool) *batc
 	if b.hasSequence {
 		c.hasSequence, c.identity, c.sequence = true, b.identity, protocol.AddSequence(b.sequence, from)
 	}
-	c.baseMs, c.maxMs = b.baseMs, b.baseMs
+	c.baseMs, c.maxMs = b.baseMs, math.MinInt64 // the record of that time may not be in it
 	// A record is at most as long as it was: its timestamp delta stays, and its
 	// offset delta gets smaller.
 	out := make([]byte, protocol.BatchHeaderSize, protocol.BatchHeaderSize+size)

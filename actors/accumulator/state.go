@@ -88,6 +88,7 @@ type State struct {
 	oneInFlight bool // until an attempt numbered after gate succeeds
 	slow        bool
 	needsEpoch  bool // the sequence has a gap: no new number under identity
+	brokersTime bool // records get the time of the append (message.timestamp.type)
 	suspect     bool // a crash may have come between two halves of a change
 
 	nextSequence int32
