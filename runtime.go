@@ -3,9 +3,11 @@ package troupe
 import (
 	"context"
 	"fmt"
+	"math"
 	"os"
 	"reflect"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -73,6 +75,7 @@ type Producer struct {
 	owned    bool            // the actor system is ours
 	options  router.Options
 	closing  atomic.Bool // a call to Close takes the tree down
+	closers  closers
 	closed   *seams.Latch
 	closeErr error
 	calls    calls
@@ -284,8 +287,13 @@ func (p *Producer) Close(ctx context.Context) error {
 	if p.closed.IsOpen() {
 		return p.closeErr
 	}
-	ctx, cancel := p.withDeadline(ctx)
+	limit := p.longest()
+	if _, has := ctx.Deadline(); has {
+		limit = unlimited
+	}
+	ctx, cancel := p.config.Clock.WithTimeout(ctx, limit)
 	defer cancel()
+	p.closers.add(cancel)
 	drained := p.troupe.Drain(ctx)
 	if p.closing.CompareAndSwap(false, true) {
 		p.closeErr = p.troupe.Stop(drained)
@@ -293,6 +301,7 @@ func (p *Producer) Close(ctx context.Context) error {
 			p.system.Shutdown()
 		}
 		p.closed.Open()
+		p.closers.end()
 		return p.closeErr
 	}
 	// The other call takes no longer than Stop does.
@@ -300,6 +309,39 @@ func (p *Producer) Close(ctx context.Context) error {
 		return err
 	}
 	return p.closeErr
+}
+
+// unlimited is the timeout of a context that ends with its parent.
+const unlimited = time.Duration(math.MaxInt64 / 2)
+
+// closers are the calls to Close that wait for callbacks. What ends one ends all:
+// else a callback that does not return would hold up those with more time.
+type closers struct {
+	mu    sync.Mutex
+	ended bool
+	ends  []context.CancelFunc
+}
+
+func (c *closers) add(end context.CancelFunc) {
+	c.mu.Lock()
+	ended := c.ended
+	if !ended {
+		c.ends = append(c.ends, end)
+	}
+	c.mu.Unlock()
+	if ended {
+		end()
+	}
+}
+
+func (c *closers) end() {
+	c.mu.Lock()
+	ends := c.ends
+	c.ended, c.ends = true, nil
+	c.mu.Unlock()
+	for _, end := range ends {
+		end()
+	}
 }
 
 // Unanswered is the number of records admitted and without an outcome yet.

@@ -212,6 +212,23 @@ func TestCallersPark(t *testing.T) {
 				}
 			})
 		}},
+		"a callback that does not return holds up no other close": {known, func(c *calls) {
+			c.call(func() {
+				c.produce(1, func(messages.Delivery) { c.Sleep(30 * shorter) })
+				c.Sleep(shorter)
+				for _, d := range []time.Duration{longer, shorter, 2 * longer} {
+					c.call(func() {
+						began := c.Now()
+						if err := c.close(d); !errors.Is(err, context.DeadlineExceeded) {
+							c.t.Errorf("Close with %v: %v", d, err)
+						}
+						if took := c.Now() - began; took > shorter+closeSlack {
+							c.t.Errorf("Close with %v took %v", d, took)
+						}
+					})
+				}
+			})
+		}},
 		"the shortest deadline of several closes counts": {down, func(c *calls) {
 			c.call(func() {
 				c.produce(3, nil)
