@@ -19,6 +19,7 @@
 //	lifecycle.go the end of a producer: BeginClose, CloseNow; Crashed; ForRouter
 //	settings.go  what every actor is configured with, checked before it gets here
 //	retry.go     the one retry policy
+//	watch.go     accumulator → whoever watches: states of a partition, steps of a batch
 //	log_gate.go  one line of one cause, however often and wherever it happens
 //
 // Nothing here acts: no goroutine, no I/O, no clock. The gate alone has a timer and

@@ -63,7 +63,7 @@ const (
 	lagMax      = time.Second
 	inSync      = 2
 	replicas    = 3
-	// forgetAfter is producer.id.expiration.ms: longer than a clock may jump.
+	// forgetAfter is longer than a clock may jump.
 	forgetAfter = 3 * time.Hour
 	// fencedWithin is how long the controller takes to miss a broker.
 	fencedWithin = 500 * time.Millisecond
@@ -85,7 +85,7 @@ func newCluster(s surroundings) *cluster {
 	}
 	c.model = model.New(model.Config{
 		DefaultTopic: byDefault,
-		Version:      version, Brokers: len(s.settings.Brokers), StartMillis: epochMs, ReplicaLagMax: c.lagMax(), ProducerIDExpiration: forgetAfter,
+		Version:      version, Brokers: len(s.settings.Brokers), StartMillis: epochMs, ReplicaLagMax: c.lagMax(), ProducerIDExpiration: c.forgetAfter(),
 		AutoCreate: s.settings.AutoCreate, DefaultPartitions: c.defaultPartitions(), DefaultReplication: c.replication(),
 		ProducerIDLatency: time.Duration(s.settings.ProducerIDLatency),
 	})
@@ -121,6 +121,13 @@ func (c *cluster) lagMax() time.Duration {
 		return d
 	}
 	return lagMax
+}
+
+func (c *cluster) forgetAfter() time.Duration {
+	if d := time.Duration(c.settings.ForgetAfter); d > 0 {
+		return d
+	}
+	return forgetAfter
 }
 
 func (c *cluster) replication() int { return min(replicas, len(c.settings.Brokers)) }

@@ -71,7 +71,8 @@ type run struct {
 	producer    *troupe.Producer
 	load        *workload
 	caller      *actor.PID
-	closing     bool
+	closing     bool // it is being ended, and nobody produces any more
+	closeCalled bool // somebody has called Close
 	peak        int
 	outstanding int
 	history     History
@@ -93,9 +94,10 @@ func Run(system *actor.ActorSystem, c Campaign) Result {
 		r.finish()
 	}
 	r.plan.Faults = r.faults.faults()
+	violations := r.judge()
 	result := Result{
 		Plan: r.plan, Hash: r.trace.hash, Events: r.trace.events, Turns: r.scheduler.turns, Virtual: time.Duration(r.clock.now),
-		Records: len(r.load.records), Refused: r.load.refused, Counts: r.faults.counts, Violations: r.judge(),
+		Records: len(r.load.records), Refused: r.load.refused, Counts: r.faults.counts, Violations: violations,
 	}
 	for _, p := range r.load.records {
 		if p.answers > 0 {
@@ -116,15 +118,17 @@ func newRun(system *actor.ActorSystem, c *Campaign) *run {
 		config.Faults = c.Plan.Faults
 	} else {
 		r.plan = Plan{Harness: HarnessVersion, Seed: c.Seed, Records: c.Records}
-		r.plan.Settings = drawSettings((&World{config: Config{Seed: c.Seed}}).stream(2), c.Records)
-		r.plan.Heal = r.plan.Settings.Span + Duration(time.Second)
-		config.drawFaults = time.Duration(r.plan.Heal)
+		seed := &World{config: Config{Seed: c.Seed}}
+		s := drawSettings(seed.stream(2), c.Records)
+		drawLoad(seed.stream(7), &s)
+		r.plan.Settings = s
+		config.drawFaults = time.Duration(s.Span) + time.Second
+		config.quietAt, config.quiet = time.Duration(s.Load.QuietAt), time.Duration(s.Load.Quiet)
+		r.plan.Heal = Duration(config.drawFaults + config.quiet)
 	}
 	r.settings = &r.plan.Settings
 	config.Seed, config.heal, config.cluster = r.plan.Seed, time.Duration(r.plan.Heal), &r.settings.Cluster
-	config.Topics = []Topic{{
-		Name: topicName, Partitions: partitionCount, CreatedAt: time.Duration(r.settings.TopicCreatedAt), Compacted: r.settings.Compacted,
-	}}
+	config.Topics = r.settings.topics()
 	w, err := NewWorld(config)
 	if err != nil {
 		panic(err)
@@ -187,12 +191,13 @@ func (r *run) all() {
 		panic(err)
 	}
 	r.producer = p
+	r.reach(pointProducer + point(r.settings.acks()))
 	r.load.start()
 	switch {
 	case r.settings.Abrupt > 0:
 		r.pass(time.Duration(r.settings.Abrupt), never)
 	case r.produceAll():
-		if !r.ended() {
+		if !r.ended() && !r.closeCalled {
 			r.probe()
 		}
 		r.settle()
@@ -216,7 +221,12 @@ func never() bool { return false }
 func (r *run) produceAll() bool {
 	limit := func() time.Duration {
 		last := max(r.load.lastAt, r.faults.heal)
-		return time.Duration(last) + time.Duration(r.settings.DeliveryTimeout+r.settings.TopicWait) + 10*time.Second
+		longest := time.Duration(last) + time.Duration(r.settings.DeliveryTimeout+r.settings.TopicWait) + 10*time.Second
+		if r.settings.Load != nil {
+			// Callers wait a little longer than records do, and now and then for room.
+			longest += time.Duration(r.settings.RequestTimeout) + troupe.DefaultMaxBlock
+		}
+		return longest
 	}
 	// The limit moves with the last admission, so it is looked at again.
 	for {
@@ -261,31 +271,37 @@ func (r *run) heal() {
 // lost shows here.
 func (r *run) probe() {
 	r.heal()
-	if !r.kafka.exists(topicName) {
-		return
-	}
 	if k := &r.faults.counts.Kinds; k[TopicRecreated]+k[TopicDeleted]+k[UncleanElection]+k[RecordsDeleted] > 0 {
 		// Nobody may have noticed yet, and the first to find out may fail for it, in
 		// doubt. What it leaves behind must not hold up others.
 		r.probeOnce(true)
 	}
 	r.probeOnce(false)
+	r.probeBesideUnknown()
 }
 
 func (r *run) probeOnce(findsOut bool) {
-	for i := range partitionCount {
-		p := r.load.record(callerTry, 20, false)
-		p.partition, p.key, p.probe, p.findsOut = int32(i), nil, true, findsOut
-		if r.settings.Compacted {
-			p.key = []byte("probe")
-		}
-		if err := r.load.call(p, r.producer.TryProduce, r.load.shared); err != nil {
-			r.violation(NotLive, "after healing, partition %d refuses a record: %v", i, err)
+	for _, t := range r.config.Topics {
+		if r.kafka.exists(t.Name) {
+			r.probeTopic(t.Name, findsOut)
 		}
 	}
 	r.pass(probing, func() bool { return r.outstanding == 0 })
 	if r.outstanding > 0 {
 		r.violation(NotLive, "%v after healing, %d records have no outcome", probing, r.outstanding)
+	}
+}
+
+func (r *run) probeTopic(topic string, findsOut bool) {
+	for i := range partitionsOf(topic) {
+		p := r.load.recordFor(topic, callerTry, 20, false)
+		p.partition, p.key, p.probe, p.findsOut = int32(i), nil, true, findsOut
+		if r.settings.Compacted {
+			p.key = []byte("probe")
+		}
+		if err := r.load.call(p, r.producer.TryProduce, r.load.shared); err != nil {
+			r.violation(NotLive, "after healing, partition %s/%d refuses a record: %v", topic, i, err)
+		}
 	}
 }
 
@@ -299,6 +315,7 @@ func (r *run) settle() {
 // end ends the producer in one of the ways that actors have.
 func (r *run) end() {
 	r.closing = true
+	r.ending()
 	switch r.settings.Close {
 	case "stop":
 		r.system.Root.Stop(r.producer.PID())
@@ -314,13 +331,14 @@ func (r *run) end() {
 // judge makes the history of the run and checks it.
 func (r *run) judge() []Violation {
 	h := &r.history
-	h.Numbered, h.Weak = r.settings.Numbered, !r.settings.Numbered
+	h.Numbered, h.Weak = r.settings.Numbered, r.settings.acks() == troupe.AcksLeader
 	h.BufferLimit, h.BufferPeak = r.settings.BufferBytes, r.peak
 	h.Logs, h.Attempts = r.kafka.logs(r.estate), r.Attempts()
 	for _, p := range r.load.records {
 		r.estate.writes = append(r.estate.writes, r.write(p))
 	}
 	h.Writes = r.estate.writes
+	h.Together = r.load.togethers()
 	h.Observed = r.observed
 	found := Check(h)
 	if len(found) > 0 {
@@ -348,17 +366,13 @@ func foremost(all []Violation) (few []Violation) {
 func (r *run) write(p *produced) Write {
 	d := &p.delivery
 	w := Write{
-		ID: p.tag, Value: p.value, Topic: topicName, Asked: p.partition, Answers: p.answers, AnswerFor: d.Topic,
+		ID: p.tag, Value: p.value, Topic: p.topic, Asked: p.partition, Line: p.line, Answers: p.answers, AnswerFor: d.Topic,
 		Partition: d.Partition, Offset: d.Offset, Admitted: time.Duration(p.at), Answered: time.Duration(p.answered),
-		MustFail: p.partition >= int32(max(r.kafka.mostPartitions(topicName), partitionCount)), Probe: p.probe, FindsOut: p.findsOut, HeldUp: p.took,
+		MustFail: r.mustFail(p), Probe: p.probe, FindsOut: p.findsOut, HeldUp: p.took,
+		Weak: p.acks == troupe.AcksLeader, Silent: p.acks == troupe.AcksNone, Unnumbered: p.acks != troupe.AcksAll || !r.settings.Numbered,
 	}
 	if p.admitted {
 		w.Order = p.order
-	}
-	if p.task == callerBlocking {
-		// Callers that never wait are in one line; one that waits for room has its
-		// own order, and no place among the others'.
-		w.Line = 1
 	}
 	if p.answers > 0 {
 		w.Outcome = [...]Outcome{messages.NotPersisted: Fail, messages.PossiblyPersisted: Unknown, messages.Persisted: OK}[d.Status]
@@ -366,9 +380,9 @@ func (r *run) write(p *produced) Write {
 	if d.Err != nil {
 		w.Error = "an error"
 		w.FoundOut = p.findsOut && r.foundOut(d.Err)
-		w.EndedByContext = errors.Is(d.Err, context.DeadlineExceeded) || errors.Is(d.Err, context.Canceled)
+		w.EndedByContext = endedByContext(p)
 	}
-	if r.settings.Compacted {
+	if r.settings.Compacted && p.topic == topicName && p.acks != troupe.AcksNone {
 		r.blame(p)
 	}
 	if p.ctx != nil {
@@ -379,6 +393,11 @@ func (r *run) write(p *produced) Write {
 		// from the admission for records that wait for a topic, or move to another,
 		// too.
 		w.Deadline = w.Admitted + time.Duration(r.settings.DeliveryTimeout) + deadlineSlack
+		if p.call != nil {
+			// It hears of the outcome when all of the call have theirs, or when the
+			// call's own time is over.
+			w.Deadline = max(w.Deadline, time.Duration(p.call.ended))
+		}
 	}
 	return w
 }
@@ -394,6 +413,17 @@ func (r *run) foundOut(err error) bool {
 		return k[TopicRecreated] > 0
 	}
 	return false
+}
+
+// mustFail reports whether a record has no place to go to.
+func (r *run) mustFail(p *produced) bool {
+	if p.open {
+		return false // nobody knows
+	}
+	if p.topic == unknownTopic && !r.settings.Cluster.AutoCreate {
+		return true
+	}
+	return int(p.partition) >= max(r.kafka.mostPartitions(p.topic), partitionsOf(p.topic))
 }
 
 // blame judges that a compacted topic takes no record without a key, and that no

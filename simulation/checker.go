@@ -17,6 +17,7 @@ const (
 	Unseen              Class = "unseen"               // acknowledged, and no reader will see it
 	AbortedRead         Class = "aborted-read"         // answered "not persisted", and in the log
 	FlushEarly          Class = "flush-early"          // Flush returned before an outcome that it waits for
+	CloseEarly          Class = "close-early"          // so did Close
 	Phantom             Class = "phantom"              // in the log, and produced by nobody
 	SequenceGap         Class = "sequence-gap"         // the sequences of an epoch are not 0, 1, 2, …
 	SequenceReused      Class = "sequence-reused"      // a sequence named two records
@@ -153,6 +154,8 @@ type History struct {
 	Writes   []Write
 	Logs     []Log
 	Attempts []Attempt
+	// Together are records that were appended under one lock.
+	Together []Together
 	// Numbered is acks=all with idempotence: no duplicates. Weak is acks=1: what
 	// only a deposed leader had is lost though it was acknowledged.
 	Numbered, Weak bool
@@ -202,6 +205,8 @@ func Check(h *History) []Violation {
 		c.standing(i)
 	}
 	c.order()
+	c.together()
+	c.numbering()
 	c.sequences()
 	c.reuse()
 	c.remains()

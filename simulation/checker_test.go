@@ -78,6 +78,25 @@ func TestCheckerSees(t *testing.T) {
 			h.Numbered = false
 			h.Logs[0].Entries = append(h.Logs[0].Entries, Entry{Value: []byte("b"), ProducerID: -1})
 		}, nil},
+		{"between two records of one Send stands another", func(h *History) {
+			h.Logs[0].Entries, h.Logs[0].Visible = []Entry{entry("a", 0), entry("c", 1), entry("b", 2)}, 3
+			h.Writes[1].Offset, h.Writes[2].Partition, h.Writes[2].Asked, h.Writes[2].Offset, h.Writes[2].Line = 2, 0, 0, 1, 1
+			h.Logs[1].Entries, h.Attempts, h.Together = nil, nil, []Together{{[]uint64{1, 2}}}
+		}, []Class{NonmonotonicSend}},
+		{"between them stands a copy of another that was acknowledged elsewhere", func(h *History) {
+			h.Numbered = false
+			h.Logs[0].Entries, h.Logs[0].Visible = []Entry{entry("a", 0), entry("c", 1), entry("b", 2), entry("c", 3)}, 4
+			h.Writes[1].Offset, h.Writes[2].Partition, h.Writes[2].Asked, h.Writes[2].Offset, h.Writes[2].Line = 2, 0, 0, 3, 1
+			h.Attempts, h.Together = nil, []Together{{[]uint64{1, 2}}}
+		}, nil},
+		{"a record with acks=1 has a sequence", func(h *History) { h.Writes[2].Weak, h.Writes[2].Unnumbered = true, true }, []Class{Protocol}},
+		{"a numbered record has none", func(h *History) {
+			h.Logs[1].Entries, h.Attempts = []Entry{{Value: []byte("c"), ProducerID: -1}}, nil
+		}, []Class{Protocol}},
+		{"acks=0: nobody knows where it stands", func(h *History) {
+			h.Logs[1].Entries, h.Attempts = nil, nil
+			h.Writes[2].Unnumbered, h.Writes[2].Silent, h.Writes[2].Offset = true, true, -1
+		}, nil},
 		{"once kept, once cut off", func(h *History) {
 			h.Logs = append(h.Logs, Log{Topic: "t", Lost: true, Entries: []Entry{entry("b", 1)}})
 		}, nil},

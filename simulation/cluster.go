@@ -96,6 +96,8 @@ type ClusterSettings struct {
 	ProducerIDLatency Duration `json:"producer_id_latency,omitempty"`
 	// AutoCreate is auto.create.topics.enable.
 	AutoCreate bool `json:"auto_create,omitempty"`
+	// ForgetAfter is producer.id.expiration.ms; 0: 3 h.
+	ForgetAfter Duration `json:"forget_after,omitempty"`
 	// Kafka3 is for brokers that behave as 3.9 does; else as 4.3.
 	Kafka3 bool `json:"kafka_3,omitempty"`
 }

@@ -28,7 +28,7 @@
 //
 // # The campaign
 //
-// Run makes one run of Troupe's own campaign: three kinds of callers, settings,
+// Run makes one run of Troupe's own campaign: five kinds of callers, settings,
 // cluster and faults drawn from a seed, or listed by a Plan. A run writes down its
 // plan, and a run of the plan has the same hash. Shrink makes a failing plan small.
 //
@@ -36,7 +36,10 @@
 //
 //   - the order of turns of all actors, timers, codecs, callbacks and sockets
 //   - TryProduce from a turn, messages.Produce from an actor, Produce and Flush
-//     from a caller that waits; callbacks that are slow or panic
+//     from a caller that waits, Send and SendBatch with acks and codec of their own;
+//     callbacks that are slow or panic, or call Send, Flush or Close
+//   - two topics, with the record's time or the broker's, and one that never exists
+//   - an hour without records, after which brokers have forgotten the producer
 //   - sockets that are slow, cut, refused, that hang, that fail half-way through
 //     a write, and whose last requests reach the broker after the client has sent
 //     them again elsewhere
@@ -50,12 +53,14 @@
 //     stale metadata, brokers of different ages, upgrades one by one, outages, every
 //     code of the error table as an answer
 //   - topics that are deleted and created again; a wall clock that is set
-//   - actors that panic, and producers that are ended in the middle of it all
+//   - actors that panic, and producers that are ended in the middle of it all: by
+//     their PID, or by Close with and without a deadline while callers go on
 //
 // What it does not:
 //
 //   - a request delivered twice: TCP does not, and whoever sends it again is us
-//   - Send, acks 0, sends that change acks or codec from one record to the next
+//   - a crash under a partition's lock, in the middle of a change: the tests of
+//     package accumulator tear states apart
 //   - the memory model: turns run one after the other. What two processors can do
 //     to each other is for the race detector and the tests against real brokers
 //   - TLS, SASL, and real sockets
@@ -68,7 +73,9 @@
 // brokers.go says when brokers hear of things, followers.go when they fetch,
 // serving.go and producing.go serve requests, strikes.go does what goes wrong, and
 // reading.go reads the logs; fault.go, plan.go and injector.go are what goes
-// wrong, shrink.go makes less of it; campaign.go, settings.go and workload.go are
-// the campaign; checker.go, order.go and numbers.go judge a history, as a function
-// of it. estate.go is the memory that one run of the campaign leaves to the next.
+// wrong, shrink.go makes less of it; campaign.go, settings.go, load.go, workload.go
+// and calls.go are the campaign, and reached.go what it must come to sometimes;
+// checker.go, order.go and numbers.go judge a history, as a function of it, and so
+// does judge_calls.go for the most part. estate.go is the memory that one run of
+// the campaign leaves to the next.
 package simulation

@@ -54,7 +54,7 @@ const (
 	UncleanElection                // a follower that has fallen behind leads: what it lacks is lost
 	FollowerLags                   // a follower of a partition does not fetch
 	RecordsDeleted                 // the beginning of a log is deleted
-	ProducersForgotten             // brokers forget the producers that were quiet for three hours
+	ProducersForgotten             // brokers forget the producers that were quiet for too long
 	BatchesLimited                 // max.message.bytes of a topic is lowered for a while
 	PartitionsAdded                // a topic gets more partitions
 	TopicDeleted                   // the last of the world's topics is deleted

@@ -86,6 +86,8 @@ type Counts struct {
 	Codes [codeCount]int
 	// Answers is how often the model itself answered with a code.
 	Answers [codeCount]int
+	// Reached is how often a run came to what must be reached sometimes.
+	Reached [pointCount]int
 }
 
 // codeCount is the number of codes of the error table, with −1.
@@ -101,6 +103,9 @@ func (c *Counts) Add(o *Counts) {
 	}
 	for i, n := range o.Answers {
 		c.Answers[i] += n
+	}
+	for i, n := range o.Reached {
+		c.Reached[i] += n
 	}
 }
 
@@ -168,7 +173,7 @@ func drawnInjector(e *estate, t *trace, seed uint64, heal time.Duration) *inject
 		case ActorCrash:
 			k.rate /= 10
 		case FatalAnswer:
-			k.rate = min(k.rate, 15) * (random.IntN(8) / 7) // it ends the run
+			k.rate = min(k.rate, 15) * (random.IntN(6) / 5) // it ends the run
 		}
 		if k.rate == 0 {
 			continue

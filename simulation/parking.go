@@ -18,6 +18,7 @@ type coroutine struct {
 	stop      func()
 	yield     func(struct{}) bool
 	busy      bool
+	waits     int // at spots, ever
 }
 
 // abandoned is what a parked coroutine panics with when its world ends.
@@ -166,6 +167,7 @@ func (s *spot) Wait(ctx context.Context) error {
 		panic("simulation: a wait that ends outside of virtual time")
 	}
 	s.waiter = s.scheduler.here()
+	s.waiter.waits++
 	s.waiter.park()
 	if s.woken {
 		return nil

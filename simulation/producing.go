@@ -34,6 +34,9 @@ type part struct {
 	misplace bool
 }
 
+// blackHoleEnds is when a connection without answers ends by itself.
+const blackHoleEnds = 10 * time.Second
+
 // serveProduce serves a request: what goes wrong by plan is decided here, and all
 // that is appended goes through the model.
 func (c *cluster) serveProduce(b *node, r *request, q *kmsg.ProduceRequest) {
@@ -45,6 +48,10 @@ func (c *cluster) serveProduce(b *node, r *request, q *kmsg.ProduceRequest) {
 	a := c.newProducing(b, r, q)
 	if f := c.faults.happens(BlackHole, at); f != nil {
 		a.silent = true
+		if q.Acks == 0 {
+			// Nobody waits for an answer: only the network can find out.
+			c.later(blackHoleEnds, func() { r.cut(false) })
+		}
 		if f.chance(0, 2) {
 			return // not even appended
 		}

@@ -40,6 +40,7 @@ type Settings struct {
 	Abrupt Duration `json:"abrupt,omitempty"`
 	// Close is how it is ended: stop, poison or now.
 	Close string `json:"close"`
+	Load  *Load  `json:"load,omitempty"`
 }
 
 // one draws one of several.
@@ -141,7 +142,7 @@ func (s *Settings) options() []troupe.Option {
 		options = append(options, troupe.WithResendInnocent(true))
 	}
 	if !s.Numbered {
-		options = append(options, troupe.WithAcks(troupe.AcksLeader))
+		options = append(options, troupe.WithAcks(s.acks()), troupe.WithIdempotence(false))
 	}
 	return options
 }

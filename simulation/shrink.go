@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -48,6 +49,7 @@ func (s *shrinker) shrink() bool {
 		before = s.size()
 		s.faults()
 		s.callers()
+		s.load()
 		s.records()
 		s.durations()
 	}
@@ -117,6 +119,25 @@ func (s *shrinker) callers() {
 		p := s.best
 		p.Callers = slices.DeleteFunc(slices.Clone(now), func(n string) bool { return n == name })
 		s.try(p)
+	}
+}
+
+// load leaves out what callers do besides producing records to one topic.
+func (s *shrinker) load() {
+	for _, less := range []func(*Load){
+		func(l *Load) { l.Mixed = false }, func(l *Load) { l.Second, l.SecondAt = false, 0 }, func(l *Load) { l.Unknown = false },
+		func(l *Load) { l.LogAppendTime = false }, func(l *Load) { l.Stamped = false }, func(l *Load) { l.Inside = 0 },
+		func(l *Load) { l.CloseAt = 0 }, func(l *Load) { l.Quiet = 0 },
+	} {
+		p := s.best
+		if p.Settings.Load == nil {
+			return
+		}
+		l := *p.Settings.Load
+		if less(&l); !reflect.DeepEqual(&l, p.Settings.Load) {
+			p.Settings.Load = &l
+			s.try(p)
+		}
 	}
 }
 

@@ -21,11 +21,17 @@ const (
 	callerTry      = iota // TryProduce from a turn of the scheduler
 	callerActor           // messages.Produce from an actor
 	callerBlocking        // Produce from a coroutine, which waits for room
+	callerSend            // Send from coroutines, which wait for outcomes
+	callerBatch           // SendBatch
 	callers
+
+	oldCallers = callerSend // how many there were before harness 4
+	// callerInside is who calls inside a callback; it has no task.
+	callerInside = callers
 )
 
 // callerNames are what plans call them.
-var callerNames = [callers]string{"try", "actor", "blocking"}
+var callerNames = [callers]string{"try", "actor", "blocking", "send", "batch"}
 
 // retryFull is how long a caller waits after ErrBufferFull.
 const retryFull = 10 * time.Millisecond
@@ -34,6 +40,11 @@ const retryFull = 10 * time.Millisecond
 type produced struct {
 	tag       uint64
 	task      int
+	line      int // of those who wait for room
+	topic     string
+	acks      troupe.Acks
+	call      *sendCall // nil: not of a Send
+	stamp     int64     // its own time in milliseconds, 0: none
 	value     string
 	key       []byte
 	partition int32 // −1: the partitioner's choice
@@ -41,7 +52,11 @@ type produced struct {
 	admitted  bool
 	probe     bool
 	findsOut  bool // a probe that may be the first to meet brokers that have forgotten the producer
+	open      bool // its call returned before its outcome
+	inside    bool // its call has returned, and it was admitted
+	late      bool // its call began after Close
 	order     int  // of admission
+	began     seams.Instant
 	at        seams.Instant
 	slowed    time.Duration // by callbacks, when it was admitted
 	answers   int
@@ -53,9 +68,14 @@ type produced struct {
 // workload is who produces what, and when.
 type workload struct {
 	run     *run
+	load    *Load
 	random  *rand.Rand
 	records []*produced
 	plans   [callers][]burst
+	calls   []*sendCall
+	lines   int // of callers that wait, given away so far
+	nested  nested
+	planned int // records before the probes
 	active  int // tasks that have more to produce
 	orders  int
 	lastAt  seams.Instant
@@ -71,10 +91,14 @@ type burst struct {
 	pause   time.Duration
 	context time.Duration // 0: none
 	records []*produced
+	// choice is what a Send chooses, and alone that it does not wait for those before.
+	choice choice
+	alone  bool
 }
 
 func newWorkload(r *run, records int) *workload {
-	l := &workload{run: r, random: r.stream(6)}
+	l := &workload{run: r, load: r.settings.load(), random: r.stream(6)}
+	l.nested.random, l.lines = r.stream(9), callers
 	contexts := 0
 	if l.random.IntN(2) == 0 {
 		l.contextsOf(&contexts)
@@ -84,14 +108,18 @@ func newWorkload(r *run, records int) *workload {
 	largest := 1 + l.random.IntN(60)
 	span := time.Duration(r.settings.Span)
 	for task := range callers {
+		place := slices.Index(l.load.Callers, callerNames[task])
+		if place < 0 {
+			continue
+		}
 		// Each task draws for itself, so that one can be left out.
 		l.random = r.stream(10 + uint64(task))
-		share := records / callers
-		if task == 0 {
-			share = records - (callers-1)*share
-		}
 		if len(r.plan.Callers) > 0 && !slices.Contains(r.plan.Callers, callerNames[task]) {
 			continue
+		}
+		share := records / len(l.load.Callers)
+		if place == 0 {
+			share = records - (len(l.load.Callers)-1)*share
 		}
 		var plan []burst
 		for left := share; left > 0; {
@@ -99,10 +127,15 @@ func newWorkload(r *run, records int) *workload {
 			if l.random.IntN(100) < contexts {
 				b.context = time.Duration(1+l.random.IntN(3000)) * time.Millisecond
 			}
-			for range min(left, 1+l.random.IntN(largest)) {
-				b.records = append(b.records, l.record(task, size, beyond))
+			n := min(left, 1+l.random.IntN(largest))
+			if task == callerSend || task == callerBatch {
+				n = l.drawCall(&b, task, n, size, beyond)
+			} else {
+				for range n {
+					b.records = append(b.records, l.record(task, size, beyond))
+				}
 			}
-			left -= len(b.records)
+			left -= n
 			plan = append(plan, b)
 		}
 		if len(plan) == 0 {
@@ -114,6 +147,8 @@ func newWorkload(r *run, records int) *workload {
 		}
 		l.plans[task] = plan
 	}
+	l.rest()
+	l.planned = len(l.records)
 	l.shared = func(d messages.Delivery) { l.answered(d) }
 	return l
 }
@@ -129,27 +164,39 @@ var padding = strings.Repeat("x", 1024)
 
 // record makes up one record: keyed, to a partition, or neither.
 func (l *workload) record(task, size int, beyond bool) *produced {
+	return l.recordFor(l.topicOf(), task, size, beyond)
+}
+
+func (l *workload) recordFor(topic string, task, size int, beyond bool) *produced {
 	n := len(l.records) + 1
 	e := l.run.estate
 	r := &e.produced.take(1)[:1][0]
-	*r = produced{tag: uint64(n), task: task, partition: -1}
+	*r = produced{tag: uint64(n), task: task, topic: topic, acks: l.run.settings.acks(), partition: -1}
+	if task == callerBlocking {
+		// Callers that never wait are in one line; one that waits for room has its
+		// own order, and no place among the others'.
+		r.line = 1
+	}
 	value := e.copies.take()
 	value = append(strconv.AppendInt(value, int64(task), 10), '/')
 	value = append(strconv.AppendInt(value, int64(n), 10), '/')
 	value = append(value, padding[:l.random.IntN(size)]...)
 	r.value = e.text(value)
 	e.copies.give(value)
-	switch l.random.IntN(3) {
+	switch partitions := partitionsOf(topic); l.random.IntN(3) {
 	case 0:
 		r.key = strconv.AppendInt(append(e.bytes.take(8), "key-"...), int64(l.random.IntN(40)), 10)
 	case 1:
-		r.partition = int32(l.random.IntN(partitionCount))
+		r.partition = int32(l.random.IntN(partitions))
 		if beyond && l.random.IntN(50) == 0 {
-			r.partition = partitionCount + int32(l.random.IntN(3))
+			r.partition = int32(partitions + l.random.IntN(3))
 		}
 	}
 	if r.key == nil && l.run.settings.Compacted && l.random.IntN(12) > 0 {
 		r.key = []byte("some")
+	}
+	if l.load.Stamped && l.random.IntN(4) == 0 {
+		r.stamp = epochMs + l.random.Int64N(time.Hour.Milliseconds())
 	}
 	l.records = append(l.records, r)
 	l.largest = max(l.largest, len(r.value)+len(r.key)+encodingAdds)
@@ -161,7 +208,10 @@ func (l *workload) record(task, size int, beyond bool) *produced {
 func (l *workload) message(r *produced) messages.Record {
 	e := l.run.estate
 	value := append(e.copies.take(), r.value...)
-	m := messages.Record{Topic: topicName, Value: value, Tag: r.tag, Opaque: r}
+	m := messages.Record{Topic: r.topic, Value: value, Tag: r.tag, Opaque: r}
+	if r.stamp > 0 {
+		m.Timestamp = time.UnixMilli(r.stamp)
+	}
 	if r.key != nil {
 		m.Key = append(e.copies.take(), r.key...)
 	}
@@ -204,6 +254,14 @@ func (l *workload) start() {
 	if len(l.plans[callerBlocking]) > 0 {
 		l.startBlocking()
 	}
+	for _, task := range [...]int{callerSend, callerBatch} {
+		if len(l.plans[task]) > 0 {
+			l.startSending(task)
+		}
+	}
+	if l.load.CloseAt > 0 {
+		l.startClosing()
+	}
 }
 
 // begin gives the records of a burst their context.
@@ -220,6 +278,7 @@ func (l *workload) begin(b *burst) {
 func (l *workload) admit(r *produced) {
 	l.orders++
 	r.admitted, r.order, r.at, r.slowed = true, l.orders, l.run.clock.now, l.slowed
+	r.began, r.late = r.at, l.run.closeCalled
 	l.lastAt = r.at
 }
 
@@ -230,13 +289,14 @@ func (l *workload) refuse(r *produced, err error) bool {
 		l.run.violation(WrongOutcome, "record %d was answered %v before its call returned %v", r.tag, r.delivery.Status, err)
 	}
 	switch {
+	case errors.Is(err, messages.ErrClosed) && (l.run.closing || l.run.closeCalled):
 	case errors.Is(err, messages.ErrBufferFull):
 		l.refused++
-		return true
+		// Whoever tried again would hold up records of topics that exist.
+		return r.topic != unknownTopic
 	case r.ctx != nil && r.ctx.err != nil && errors.Is(err, r.ctx.err):
-	case errors.Is(err, messages.ErrClosed) && l.run.closing:
 	case errors.Is(err, messages.ErrFatal) && l.run.ended():
-	case errors.Is(err, messages.ErrUnknownPartition) && r.partition >= partitionCount:
+	case errors.Is(err, messages.ErrUnknownPartition) && int(r.partition) >= partitionsOf(r.topic):
 		// It waited for room in the parking until the partitions were known.
 	default:
 		l.run.violation(WrongOutcome, "record %d was refused: %v", r.tag, err)
@@ -255,15 +315,22 @@ func (l *workload) answered(d messages.Delivery) {
 	l.run.trace.begin("callback", "outcome")
 	l.run.trace.delivery(&d)
 	l.run.trace.end()
+	l.take(r, d)
+	l.run.outstanding--
+}
+
+// take takes in the outcome of a record.
+func (l *workload) take(r *produced, d messages.Delivery) {
 	r.answers++
 	r.answered, r.delivery, r.took = l.run.clock.now, d, l.slowed-r.slowed
-	l.run.outstanding--
+	l.judge(r)
 }
 
 // callback is answered, with what users' callbacks do at their worst.
 func (l *workload) callback(d messages.Delivery) {
 	l.answered(d)
-	at := place{topic: topicName, partition: d.Partition}
+	at := place{topic: d.Topic, partition: d.Partition}
+	l.inside(&d)
 	if f := l.run.faults.happens(CallbackSlow, at); f != nil {
 		l.slowed += time.Duration(f.For)
 		l.run.scheduler.sleep(time.Duration(f.For))
@@ -278,17 +345,23 @@ func (l *workload) call(r *produced, produce func(context.Context, troupe.Record
 	m := l.message(r)
 	l.run.outstanding++
 	l.admit(r)
+	l.run.reach(pointCaller + point(r.task))
 	err := produce(r.context(), m, callback)
 	l.scribble(&m)
 	l.run.sample()
 	if err != nil {
 		l.run.outstanding--
 		r.admitted = r.answers > 0
-	} else if r.answers == 0 {
+		return err
+	}
+	if r.late {
+		l.run.violation(WrongOutcome, "record %d was admitted after Close", r.tag)
+	}
+	if r.inside = true; r.answers == 0 {
 		r.at = l.run.clock.now // it may have waited for room
 		l.lastAt = r.at
 	}
-	return err
+	return nil
 }
 
 // startTrying is the task that never waits.
@@ -312,7 +385,7 @@ func (l *workload) startTrying() {
 			if r.tag%4 == 0 {
 				callback = l.callback
 			}
-			if err := l.call(r, l.run.producer.TryProduce, callback); err != nil && l.refuse(r, err) {
+			if err := l.call(r, l.tryProduce, callback); err != nil && l.refuse(r, err) {
 				s.clock.after(retryFull, step)
 				return
 			}
@@ -341,7 +414,7 @@ func (l *workload) startBlocking() {
 			for _, r := range b.records {
 				for !l.run.closing {
 					// A callback of its own for each record.
-					err := l.call(r, l.run.producer.Produce, func(d messages.Delivery) { l.callback(d) })
+					err := l.call(r, l.waitAndProduce, func(d messages.Delivery) { l.callback(d) })
 					if err == nil || !l.refuse(r, err) {
 						break
 					}
@@ -363,7 +436,7 @@ func (l *workload) flush() {
 		return // closed, or its own deadline: it promises nothing then
 	}
 	for _, r := range l.records {
-		if r.task != callerActor && r.admitted && r.order <= before && r.answers == 0 {
+		if r.task != callerActor && r.call == nil && r.admitted && r.order <= before && r.answers == 0 {
 			l.run.violation(FlushEarly, "Flush returned before record %d, admitted at %v, had its outcome", r.tag, time.Duration(r.at))
 		}
 	}
@@ -427,6 +500,7 @@ func (c *caller) burst(ctx actor.Context) {
 		m := l.message(r)
 		l.run.outstanding++
 		l.admit(r)
+		l.run.reach(pointCaller + point(callerActor))
 		ctx.Request(l.run.producer.PID(), &messages.Produce{Record: m, Context: r.ctxOrNil()})
 		l.scribble(&m)
 		l.run.sample()

@@ -42,6 +42,8 @@ type Config struct {
 
 	// The campaign's: faults drawn until then, and what the cluster is like.
 	drawFaults time.Duration
+	quietAt    time.Duration // nothing happens from then on for quiet
+	quiet      time.Duration
 	heal       time.Duration
 	cluster    *ClusterSettings
 	lie        Lie
@@ -119,6 +121,7 @@ func NewWorld(c Config) (*World, error) {
 	}
 	if c.drawFaults > 0 {
 		w.faults = drawnInjector(w.estate, w.trace, c.Seed, c.drawFaults)
+		w.faults.wait(c.quietAt, c.quiet, w.stream(8))
 	} else {
 		w.faults = newInjector(w.estate, w.trace, c.Faults, c.heal)
 	}

@@ -33,6 +33,8 @@ type Box struct {
 	account  atomic.Pointer[memory.Account]
 	ready    atomic.Pointer[messages.PartitionReady]
 	lane     lane
+	watcher  messages.PartitionWatcher // nil: nobody watches
+	seen     messages.PartitionStates  // by the watcher
 	timer    seams.Timer
 
 	mu        sync.Mutex
@@ -406,6 +408,7 @@ func (b *Box) adopt() {
 // unlock releases the lock and then does what the state left to do: effects
 // first collected under the lock, so that none is lost or done twice.
 func (b *Box) unlock(wakeAt seams.Instant) {
+	b.observe()
 	s := &b.state
 	fx := s.fx
 	s.fx = effects{}

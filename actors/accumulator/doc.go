@@ -3,7 +3,7 @@
 // answers.
 //
 // It has three parts. State decides (state.go, take.go, settle.go, expiry.go,
-// split.go, cut.go, pack.go, evacuate.go, unsettled.go): pure, told the time,
+// split.go, cut.go, pack.go, evacuate.go, unsettled.go, states.go): pure, told the time,
 // leaving its effects in a value. Box holds the State under a lock and is also
 // the actor's mailbox, so that it outlives every incarnation of the actor. Actor
 // is the incarnation: stateless, woken by events, never by a record.

@@ -48,6 +48,7 @@ func (s *State) evacuate() (messages.Stranded, []byte) {
 			kept = append(kept, b)
 			continue
 		}
+		s.went.Note(messages.BatchEvacuated)
 		bytes = b.unpack(&out, bytes, s.partition)
 		s.unanswered -= int64(b.live())
 		s.backlogBytes -= b.bytes

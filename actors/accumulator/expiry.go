@@ -34,6 +34,7 @@ func (s *State) expireUnsent(b *batch, now seams.Instant) {
 		return
 	}
 	b.cutAnswered()
+	s.went.Note(messages.BatchCut)
 }
 
 // endedRecords lists the unanswered records of b whose own time is over. Causes
@@ -132,6 +133,9 @@ func (s *State) answerHandedOver(b *batch, now seams.Instant) {
 		status = b.status()
 	}
 	s.answerSome(b, gone, causes, status)
+	if b.live() == 0 {
+		s.went.Note(messages.BatchOrphaned)
+	}
 	if b.live() == 0 && len(b.flushes) > 0 {
 		// The bytes travel on for nobody: a flush waits for callbacks, not for them.
 		s.mark(b.box, b.flushes...)

@@ -32,6 +32,7 @@ func (s *State) settle(a *attempt, r messages.Result) {
 		return
 	}
 	info := protocol.LookupError(r.Code)
+	s.took.Note(info.Action)
 	if info.Action == protocol.Succeed || r.Code == 0 {
 		s.settleSuccess(a, r, open)
 		return
@@ -84,6 +85,10 @@ func (s *State) settleSuccess(a *attempt, r messages.Result, open time.Duration)
 	if b.acks == messages.AcksNone || protocol.ErrorCode(r.Code) == protocol.DuplicateSequenceNumber {
 		offset = -1
 	}
+	if offset < 0 && b.acks != messages.AcksNone {
+		s.went.Note(messages.BatchRecognised)
+	}
+	s.went.Note(messages.BatchSucceeded)
 	s.finish(b, messages.Delivery{
 		Topic: s.topic, Partition: s.partition, Offset: offset,
 		LogAppendTimeMs: s.appendTime(a, r.LogAppendTimeMs), LogStartOffset: r.LogStartOffset,
@@ -109,6 +114,7 @@ func (s *State) settleLost(a *attempt, r messages.Result, open time.Duration) {
 	b := a.batch
 	b.lastError = r.Err
 	b.maybe = b.maybe || r.Sent
+	s.went.Note(messages.BatchLost)
 	s.slow = s.slow || open > s.slowRequest // a loss is no answer: it ends no slowness
 	if b.acks == messages.AcksNone && r.Sent {
 		// Nothing will ever tell what became of it; another try could reorder.
@@ -205,6 +211,7 @@ func (s *State) breakFrom(b *batch) {
 func (s *State) renumberBroken(b *batch) {
 	if b.hasSequence && b.identity == s.broken && b.order >= s.brokenFrom {
 		b.hasSequence, b.maybe = false, false
+		s.went.Note(messages.BatchLostNumber)
 	}
 }
 
@@ -248,6 +255,7 @@ func (s *State) assign(l messages.AssignLeader, now seams.Instant) {
 		}
 		b.current = nil
 		b.maybe = true
+		s.went.Note(messages.BatchTakenBack)
 		if b.live() == 0 {
 			s.fail(b, messages.ErrDeliveryTimeout, messages.PossiblyPersisted)
 			continue

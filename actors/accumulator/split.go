@@ -114,6 +114,7 @@ func (s *State) halve(i int) {
 		size += len(r.Raw)
 	})
 	at = min(at, b.count-1)
+	s.went.Note(messages.BatchSplit)
 	first, second := s.carve(b, 0, at, nil), s.carve(b, at, b.count, nil)
 	for _, w := range b.flushes {
 		w.Add(1) // one more batch to wait for
@@ -173,6 +174,7 @@ func (s *State) refuse(b *batch, r messages.Result) {
 	}
 	// The rest is numbered anew: without the guilty ones its records would move
 	// down to the numbers of others.
+	s.went.Note(messages.BatchCarved)
 	rest := s.carve(b, 0, b.count, b.isAnswered)
 	if b.hasSequence {
 		s.breakFrom(b)

@@ -116,7 +116,9 @@ type State struct {
 	lastBytes     int       // size of the last sealed batch
 	unanswered    int64     // records
 
-	fx effects
+	fx   effects
+	went messages.BatchSteps // since somebody looked
+	took messages.Actions
 }
 
 type result struct {
@@ -248,6 +250,7 @@ func (s *State) sealOpen(now seams.Instant) {
 	s.open = nil
 	b.trimTail()
 	b.sealed = true
+	s.went.Note(messages.BatchSealed)
 	s.chargeLedger(b)
 	s.lastBytes = b.bytes
 	if b.count == 0 {
@@ -332,6 +335,7 @@ func (s *State) fail(b *batch, cause error, status messages.Status) {
 	if b.hasSequence && b.identity == s.identity {
 		s.needsEpoch = true
 	}
+	s.went.Note(messages.BatchFailed)
 	s.finish(b, s.failure(b, cause, status))
 }
 
@@ -394,6 +398,9 @@ func (s *State) requeue(b *batch) {
 	copy(s.pending[at+1:], s.pending[at:])
 	s.pending[at] = b
 	s.backlogBytes += b.bytes
+	if b.hasSequence {
+		s.went.Note(messages.BatchAgain)
+	}
 }
 
 // needBytes is the size of the chunk that a record of n bytes asks for. A batch

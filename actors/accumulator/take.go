@@ -113,9 +113,11 @@ func (s *State) take(r messages.TakeRequest) (*attempt, messages.TakeStatus) {
 	}
 	s.unqueue(b)
 	if b.numbered && !b.hasSequence {
+		s.went.Note(messages.BatchNumbered)
 		b.identity, b.sequence, b.hasSequence = s.identity, s.nextSequence, true
 		s.nextSequence = int32((int64(s.nextSequence) + int64(b.count)) % sequenceModulus)
 	}
+	s.went.Note(messages.BatchHandedOver)
 	s.attemptCount++
 	b.attempts++
 	b.broker = r.Broker
@@ -156,6 +158,9 @@ func (s *State) adopt(offered messages.Identity) bool {
 	}
 	// A new identity numbers from 0, and this is the first time that this
 	// partition goes under it: identities are never handed out twice.
+	if s.identity.Known() {
+		s.went.Note(messages.BatchNewIdentity)
+	}
 	s.identity, s.nextSequence, s.needsEpoch = offered, 0, false
 	s.closeGate()
 	return true
