@@ -1,6 +1,7 @@
 package sequencer
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/troupe-kafka/troupe/messages"
@@ -10,7 +11,7 @@ import (
 // accumulator has ended. A few dozen bytes each, for the life of the producer.
 type Ledger struct {
 	mu   sync.Mutex
-	last map[place]kept
+	last map[place][]kept
 }
 
 type place struct {
@@ -29,12 +30,25 @@ type kept struct {
 var _ messages.Sequences = (*Ledger)(nil)
 
 // NewLedger returns an empty ledger.
-func NewLedger() *Ledger { return &Ledger{last: make(map[place]kept)} }
+func NewLedger() *Ledger { return &Ledger{last: make(map[place][]kept)} }
+
+// mostCreations is how many creations of a topic the ledger knows apart: brokers
+// that are behind may speak of an earlier one again, and it may be believed.
+const mostCreations = 4
 
 // Keep implements messages.Sequences.
 func (l *Ledger) Keep(topic string, id [16]byte, partition int32, last messages.LastSequence) {
 	l.mu.Lock()
-	l.last[place{topic, partition}] = kept{id, last}
+	at := place{topic, partition}
+	all := slices.DeleteFunc(l.last[at], func(k kept) bool {
+		// Whoever knew no id has gone on from the newest, and the first that knows one
+		// from there.
+		return k.id == id || id == noID || k.id == noID
+	})
+	if len(all) == mostCreations {
+		all = slices.Delete(all, 0, 1)
+	}
+	l.last[at] = append(all, kept{id, last})
 	l.mu.Unlock()
 }
 
@@ -46,10 +60,14 @@ func (l *Ledger) Keep(topic string, id [16]byte, partition int32, last messages.
 func (l *Ledger) Recall(topic string, id [16]byte, partition int32) (messages.LastSequence, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	k, ok := l.last[place{topic, partition}]
-	none := [16]byte{}
-	if !ok || k.id != none && id != none && k.id != id {
-		return messages.LastSequence{}, false
+	all := l.last[place{topic, partition}]
+	for i := len(all) - 1; i >= 0; i-- {
+		if k := &all[i]; k.id == id || id == noID || k.id == noID {
+			return k.last, true
+		}
 	}
-	return k.last, true
+	return messages.LastSequence{}, false
 }
+
+// noID is the id of a topic that nobody has told.
+var noID [16]byte

@@ -290,6 +290,28 @@ func TestLedger(t *testing.T) {
 	}
 }
 
+// TestLedgerKnowsCreationsApart: a broker that is behind may speak of the creation
+// before, and be believed. It goes on where it stopped, and not at 0 again.
+func TestLedgerKnowsCreationsApart(t *testing.T) {
+	identity := messages.Identity{ProducerID: 7, Generation: 1}
+	older, newer := messages.LastSequence{Identity: identity, Next: 11}, messages.LastSequence{Identity: identity, Gap: true}
+	l := NewLedger()
+	l.Keep("t", [16]byte{1}, 0, older)
+	l.Keep("t", [16]byte{2}, 0, newer)
+	if got, ok := l.Recall("t", [16]byte{1}, 0); !ok || got != older {
+		t.Errorf("the older: %+v, %v", got, ok)
+	}
+	if got, ok := l.Recall("t", [16]byte{2}, 0); !ok || got != newer {
+		t.Errorf("the newer: %+v, %v", got, ok)
+	}
+	for id := range byte(10) {
+		l.Keep("t", [16]byte{3 + id}, 0, newer)
+	}
+	if n := len(l.last[place{"t", 0}]); n != mostCreations {
+		t.Errorf("%d creations are kept", n)
+	}
+}
+
 // TestLedgerFollowsTheTopicsID: brokers that know topic ids may come or go while a
 // topic is idle. Numbering anew from 0 under the same identity would make the
 // broker take new records for repetitions.
