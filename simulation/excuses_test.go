@@ -33,6 +33,17 @@ func behind(h *History, value string, sequence int32) {
 	h.Logs[0].Visible++
 }
 
+// refusedBefore is what becomes of b, c and d, on their way together, when their
+// leader refuses b and c, is deposed and reinstated with a log that has lost a, and
+// takes d.
+func refusedBefore(h *History) {
+	h.Logs[1].Entries = h.Logs[1].Entries[:1]
+	h.Writes[3].Outcome, h.Writes[3].Error, h.Writes[3].Offset = Unknown, "in doubt", -1
+	h.Attempts[1].Refused, h.Attempts[2].Refused = true, true
+	behind(h, "b", 0)
+	behind(h, "c", 1)
+}
+
 // TestExcuses is what the cluster is to blame for, each with its neighbours that it
 // is not to blame for.
 func TestExcuses(t *testing.T) {
@@ -161,7 +172,21 @@ func TestExcuses(t *testing.T) {
 			behind(h, "c", 0)
 			fail(&h.Writes[2])
 			h.Writes[2].Outcome, h.Writes[2].Weak, h.Writes[2].Unnumbered = Unknown, true, true
+			h.Logs[0].Entries[1].ProducerID = -1
 		}, nil},
+		{"two were refused and numbered anew behind one in doubt, which a broker took that had forgotten", refusedBefore, nil},
+		{"the one behind them was not in doubt", func(h *History) {
+			refusedBefore(h)
+			h.Writes[3].Outcome, h.Writes[3].Error = OK, ""
+		}, []Class{NonmonotonicSend, SequenceGap}},
+		{"the broker had not forgotten", func(h *History) {
+			refusedBefore(h)
+			h.Logs[0].Entries[0].First = false
+		}, []Class{NonmonotonicSend, SequenceGap}},
+		{"one of the two was not refused", func(h *History) {
+			refusedBefore(h)
+			h.Attempts[1].Refused = false
+		}, []Class{SequenceGap}},
 		{"one whose first copy is lost stands behind what was lost behind it", func(h *History) {
 			fail(&h.Writes[3])
 			h.Writes[3].Outcome = Unknown

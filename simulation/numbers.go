@@ -43,7 +43,9 @@ func (c *check) sequences() {
 // records of the epoch, and had lost them, by an unclean election or since they
 // were deleted and it was restarted. What was lost explains the sequences that it
 // had. Others were on their way as well and never came into a log, or not even to a
-// broker, so what they named has failed.
+// broker, so what they named has failed. Or brokers refused it, and it went under
+// the next epoch: then the entry, which was on its way behind it, has failed in
+// doubt.
 //
 // And nothing is wrong if the one before stood there when it was appended. The log
 // may have a hole by now: a replica that is cut in the middle of a batch drops all
@@ -85,11 +87,17 @@ func (c *check) gap(l *Log, e *Entry, next, end int64) string {
 		return "no broker had a record of the epoch before"
 	}
 	named := make(map[int64]string)
+	taken := make(map[string]bool)
 	for i := range c.Attempts {
 		a := &c.Attempts[i]
 		if x := &a.Entry; x.ProducerID == e.ProducerID && x.Epoch == e.Epoch && a.Topic == l.Topic && a.Partition == l.Partition && a.Life == l.Life {
 			named[int64(x.Sequence)] = string(x.Value)
+			taken[string(x.Value)] = taken[string(x.Value)] || !a.Refused
 		}
+	}
+	inDoubt := false
+	for i := range c.Writes {
+		inDoubt = inDoubt || c.Writes[i].Value == string(e.Value) && c.Writes[i].Outcome == Unknown
 	}
 	sent := make(map[string]bool, len(named))
 	unsent := 0
@@ -108,6 +116,8 @@ func (c *check) gap(l *Log, e *Entry, next, end int64) string {
 		w := &c.Writes[i]
 		switch {
 		case w.Topic != l.Topic || w.Partition != l.Partition || w.Answers == 0:
+		case sent[w.Value] && w.Outcome == OK && inDoubt && !taken[w.Value]:
+			failed++ // under this epoch: it was numbered anew
 		case sent[w.Value] && w.Outcome == OK:
 			return fmt.Sprintf("record %d, whose sequence is left out, was acknowledged", w.ID)
 		case w.Outcome != OK:

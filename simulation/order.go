@@ -78,7 +78,9 @@ func (c *check) order() {
 // there or not; twice is the place of the first, where it was in order before it
 // was deleted and its broker forgot it. An unnumbered one may stand more than once
 // and out of order where it was not acknowledged: its place is at the offset that
-// was told, if nothing that was cut off stood at the same.
+// was told, if nothing that was cut off stood at the same. One that failed in doubt
+// has no place if a broker took it that had forgotten the producer since it refused
+// what was on its way before it.
 func (c *check) keptPlaces(places []logPlace, i int) []logPlace {
 	w := &c.Writes[i]
 	numbered := c.Numbered && !w.Unnumbered && !w.Weak
@@ -90,6 +92,7 @@ func (c *check) keptPlaces(places []logPlace, i int) []logPlace {
 		l := &c.Logs[s.log]
 		switch {
 		case l.Topic != w.Topic || l.Partition != w.Partition:
+		case !l.Lost && w.Outcome == Unknown && l.tookAny(int(s.offset)):
 		case !l.Lost && (numbered || w.Offset < 0 || w.Offset == at.offset):
 			places = append(places, at)
 		case l.Lost && !numbered && (w.Offset < 0 || w.Offset == at.offset):
@@ -97,6 +100,23 @@ func (c *check) keptPlaces(places []logPlace, i int) []logPlace {
 		}
 	}
 	return places
+}
+
+// tookAny reports whether the entry at an index, or one that it follows without a
+// gap, was taken by a broker that knew nothing of the producer, with a sequence that
+// is not the first.
+func (l *Log) tookAny(at int) bool {
+	e := &l.Entries[at]
+	for ; at >= 0; at-- {
+		b := &l.Entries[at]
+		if b.Gone || b.ProducerID != e.ProducerID || b.Epoch != e.Epoch || b.Sequence > e.Sequence {
+			continue
+		}
+		if b.First {
+			return b.Sequence > 0
+		}
+	}
+	return false
 }
 
 // toldPlaces is where a record stands, or stood, at the offset of its

@@ -155,7 +155,9 @@ func (s *State) requeueLive(b *batch) bool {
 	case !s.config.retry.Allows(b.attempts):
 		s.fail(b, fmt.Errorf("%w after %d attempts: %w", messages.ErrRetriesExhausted, b.attempts, b.lastError), b.status())
 	default:
-		s.requeue(b)
+		if s.requeue(b); b.settled {
+			return false
+		}
 		if s.limit.bytes < s.batchMaxBytes {
 			s.halveLarge()
 		}
@@ -188,31 +190,46 @@ func (s *State) settleSequenceError(a *attempt, now seams.Instant) {
 		return
 	}
 	// The batch is certainly not in the log, and no later one can be: they are
-	// all numbered anew, in order, under the next epoch. Those in flight follow
+	// numbered anew, in order, under the next epoch. Those in flight follow
 	// when they are back in line.
 	s.breakFrom(b)
 }
 
 // breakFrom takes the numbers from a batch that is certainly in no log and from
-// all behind it.
+// all behind it. Those behind of which that is not certain fail: a broker that
+// knows the producer has not appended them without the first, but one that has
+// lost the records before, and has forgotten it, took any sequence.
 func (s *State) breakFrom(b *batch) {
 	if s.broken != b.identity || b.order < s.brokenFrom {
 		s.broken, s.brokenFrom = b.identity, b.order
 	}
 	s.needsEpoch = true
 	s.renumberBroken(b)
+	kept := s.pending[:0]
 	for _, p := range s.pending {
-		s.renumberBroken(p)
+		if s.renumberBroken(p) {
+			kept = append(kept, p)
+			continue
+		}
+		s.backlogBytes -= p.bytes
+		s.fail(p, p.lastError, messages.PossiblyPersisted)
 	}
+	clear(s.pending[len(kept):])
+	s.pending = kept
 }
 
-// renumberBroken takes the number from a batch whose sequence broke before it:
-// under that identity no broker can ever have appended it.
-func (s *State) renumberBroken(b *batch) {
-	if b.hasSequence && b.identity == s.broken && b.order >= s.brokenFrom {
-		b.hasSequence, b.maybe = false, false
-		s.went.Note(messages.BatchLostNumber)
+// renumberBroken takes the number from a batch whose sequence broke before it. It
+// reports false if the batch may be in a log all the same.
+func (s *State) renumberBroken(b *batch) bool {
+	if !b.hasSequence || b.identity != s.broken || b.order < s.brokenFrom {
+		return true
 	}
+	if b.maybe {
+		return false
+	}
+	b.hasSequence = false
+	s.went.Note(messages.BatchLostNumber)
+	return true
 }
 
 func (s *State) earlierUnsettled(b *batch) bool {

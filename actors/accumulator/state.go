@@ -387,9 +387,13 @@ func (s *State) unqueue(b *batch) {
 	}
 }
 
-// requeue puts a batch back into its place in the order of admission.
+// requeue puts a batch back into its place in the order of admission, or fails it:
+// if its sequence broke before it and it may be in a log.
 func (s *State) requeue(b *batch) {
-	s.renumberBroken(b)
+	if !s.renumberBroken(b) {
+		s.fail(b, b.lastError, messages.PossiblyPersisted)
+		return
+	}
 	at := len(s.pending)
 	for at > 0 && s.pending[at-1].order > b.order {
 		at--
