@@ -339,6 +339,7 @@ func (r *run) judge() []Violation {
 	}
 	h.Writes = r.estate.writes
 	h.Together = r.load.togethers()
+	h.Forgets = r.settings.Cluster.ForgetAfter > 0
 	h.Observed = r.observed
 	found := Check(h)
 	if len(found) > 0 {

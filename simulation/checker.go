@@ -154,6 +154,9 @@ type History struct {
 	Writes   []Write
 	Logs     []Log
 	Attempts []Attempt
+	// Forgets says that brokers have forgotten producers for being quiet, and not only
+	// with their records.
+	Forgets bool
 	// Together are records that were appended under one lock.
 	Together []Together
 	// Numbered is acks=all with idempotence: no duplicates. Weak is acks=1: what

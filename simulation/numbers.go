@@ -79,7 +79,7 @@ func (c *check) gap(l *Log, e *Entry, next, end int64) string {
 		return ""
 	case !e.First:
 		return "its broker knew the producer"
-	case end > deleted:
+	case end > deleted && !c.Forgets:
 		return fmt.Sprintf("what stands at %d was not deleted", end-1)
 	case last < next:
 		return "" // one that was deleted: otherwise its sequence names two records
