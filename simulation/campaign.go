@@ -223,6 +223,8 @@ func (r *run) produceAll() bool {
 		last := max(r.load.lastAt, r.faults.heal)
 		longest := time.Duration(last) + time.Duration(r.settings.DeliveryTimeout+r.settings.TopicWait) + 10*time.Second
 		if r.settings.Load != nil {
+			// Who was held up begins the quiet time late, and goes on late.
+			longest = max(longest, longest-time.Duration(last)+time.Duration(r.load.lastAt)+time.Duration(r.settings.Load.Quiet))
 			// Callers wait a little longer than records do, and now and then for room.
 			longest += time.Duration(r.settings.RequestTimeout) + troupe.DefaultMaxBlock
 		}
