@@ -101,6 +101,8 @@ func drawLoad(r *rand.Rand, s *Settings) {
 		s.MetadataMaxAge = Duration(5 * time.Minute)
 		// An accumulator that ends makes its successor careful anyway.
 		s.MetadataIdle = Duration(one(r, 5*time.Minute, 3*time.Hour, 3*time.Hour))
+		// So is whoever goes on with another connection.
+		s.ConnectionIdle = Duration(one(r, time.Second, 3*time.Hour, 3*time.Hour))
 		s.BatchMaxBytes, s.MaxInFlight = min(s.BatchMaxBytes, 2000), 5
 		s.Cluster.ForgetAfter = Duration(forgetSoon)
 	}
