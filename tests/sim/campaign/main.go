@@ -102,7 +102,9 @@ func run() *total {
 				if *long > 0 && i%*long == *long-1 {
 					c.Records *= 10
 				}
+				endless := time.AfterFunc(longest, func() { stuck(&c) })
 				r := simulation.Run(system, c)
+				endless.Stop()
 				mu.Lock()
 				if all.add(&r); len(r.Violations) > 0 && all.failed <= *show {
 					report(&r)
@@ -113,6 +115,20 @@ func run() *total {
 	}
 	working.Wait()
 	return all
+}
+
+// longest is when a seed counts as endless: it takes milliseconds, or a few seconds
+// with many records on a busy machine.
+const longest = 2 * time.Minute
+
+// stuck ends the campaign for a seed that never ends, which nobody else would name:
+// a run that takes turns for ever is ended by the simulation, one that hangs inside
+// a turn is not.
+func stuck(c *simulation.Campaign) {
+	fmt.Printf("seed %d, %d records: still in the same run after %v\n", c.Seed, c.Records, longest)
+	fmt.Println("   replay:", simulation.ReplayCommand(&simulation.Plan{Seed: c.Seed, Records: c.Records}))
+	_ = pprof.Lookup("goroutine").WriteTo(os.Stdout, 2)
+	os.Exit(1)
 }
 
 func report(r *simulation.Result) {
