@@ -486,7 +486,7 @@ func (s *script) called(d messages.Delivery) {
 		name += "@" + strconv.FormatInt(d.Offset, 10)
 	} else {
 		var e *messages.DeliveryError
-		if !errors.As(d.Err, &e) || e.Status != d.Status || e.Topic != "t" || e.Partition != 3 {
+		if !errors.As(d.Err, &e) || e.Status != d.Status || e.Topic != "t" || e.Partition != 3 || e.Cause == nil {
 			s.t.Errorf("%s: odd error %v", name, d.Err)
 		}
 		text += fmt.Sprintf(", attempt %d: %s", d.Attempts, reason(e.Cause))

@@ -1,6 +1,7 @@
 package accumulator
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -195,6 +196,10 @@ func (s *State) settleSequenceError(a *attempt, now seams.Instant) {
 	s.breakFrom(b)
 }
 
+// errBrokenBefore is why a batch fails that may be in a log and stands behind one
+// that is not. Nobody may have said anything of it yet.
+var errBrokenBefore = errors.New("a batch before it was refused, and its own sequence cannot go on")
+
 // breakFrom takes the numbers from a batch that is certainly in no log and from
 // all behind it. Those behind of which that is not certain fail: a broker that
 // knows the producer has not appended them without the first, but one that has
@@ -212,7 +217,7 @@ func (s *State) breakFrom(b *batch) {
 			continue
 		}
 		s.backlogBytes -= p.bytes
-		s.fail(p, p.lastError, messages.PossiblyPersisted)
+		s.fail(p, errBrokenBefore, messages.PossiblyPersisted)
 	}
 	clear(s.pending[len(kept):])
 	s.pending = kept

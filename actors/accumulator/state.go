@@ -391,7 +391,7 @@ func (s *State) unqueue(b *batch) {
 // if its sequence broke before it and it may be in a log.
 func (s *State) requeue(b *batch) {
 	if !s.renumberBroken(b) {
-		s.fail(b, b.lastError, messages.PossiblyPersisted)
+		s.fail(b, errBrokenBefore, messages.PossiblyPersisted)
 		return
 	}
 	at := len(s.pending)
