@@ -275,8 +275,6 @@ func (b *Budget) grantLocked(account *Account, charge int) *Chunk {
 			chunk.account = account
 			return chunk
 		}
-	}
-	if class >= 0 {
 		if chunk, ok := left[class].Get().(*Chunk); ok {
 			chunk.charge, chunk.account = charge, account
 			return chunk

@@ -328,6 +328,9 @@ func TestJavaFatal(t *testing.T) {
 			admitted++
 		}
 		release()
+		if admitted == 0 {
+			t.Fatal("refused before anything was sent")
+		}
 		failed := 0
 		for _, d := range got.wait(t, admitted) {
 			if d.Err == nil {
