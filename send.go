@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/troupe-kafka/troupe/actors/router"
@@ -192,7 +193,9 @@ func (p *Producer) sendOne(ctx context.Context, topic string, m *Message, o rout
 		return (&collector{outcomes: make([]outcome, 1)}).results([]Record{record}, []int{0}, err)
 	}
 	if d.Err != nil {
-		return (&collector{outcomes: []outcome{{true, d}}}).results([]Record{record}, []int{0}, nil)
+		ended := &collector{outcomes: make([]outcome, 1)}
+		ended.delivered(d)
+		return ended.results([]Record{record}, []int{0}, nil)
 	}
 	r := &oneResult{message: [1]MessageMetadata{{Offset: d.Offset, Status: d.Status}}}
 	r.partition[0] = RecordMetadata{
@@ -281,23 +284,35 @@ func recordOf(topic string, m *Message, tag uint64) Record {
 	return Record{Topic: topic, Key: m.Key, Value: m.Value, Headers: m.Headers, Timestamp: m.Timestamp, Partition: m.Partition, Tag: tag}
 }
 
+// outcome is what a call keeps of the Delivery of one message.
 type outcome struct {
-	done     bool
-	delivery Delivery
+	done                            uint32 // written last, atomically: the call may have ended meanwhile
+	partition                       int32
+	offset                          int64
+	logAppendTimeMs, logStartOffset int64
+	err                             error
+	status                          Status
+	place                           int32 // among the results; the call's own
 }
 
+// The places of outcomes that stand in no result.
+const (
+	placeNone    = -1 // the message has no partition
+	placeUnknown = -2 // the outcome had not come when the call ended
+)
+
 // collector gathers the outcomes of one call. They come from as many completion
-// lanes as there are partitions.
+// lanes as there are partitions, each outcome from one.
 type collector struct {
-	mu       sync.Mutex
 	outcomes []outcome
 	waiter   *messages.FlushWaiter
 }
 
 func (c *collector) delivered(d Delivery) {
-	c.mu.Lock()
-	c.outcomes[d.Tag-1] = outcome{true, d}
-	c.mu.Unlock()
+	o := &c.outcomes[d.Tag-1]
+	o.partition, o.status, o.err = d.Partition, d.Status, d.Err
+	o.offset, o.logAppendTimeMs, o.logStartOffset = d.Offset, d.LogAppendTimeMs, d.LogStartOffset
+	atomic.StoreUint32(&o.done, 1)
 	if c.waiter != nil {
 		c.waiter.Done()
 	}
@@ -308,54 +323,42 @@ func (c *collector) rejected(r *Record, err error) {
 	if !set {
 		id = -1
 	}
-	c.delivered(Delivery{
-		Topic: r.Topic, Partition: id, Offset: -1, LogAppendTimeMs: -1, LogStartOffset: -1, Status: NotPersisted, Err: err, Tag: r.Tag,
-	})
+	c.delivered(Delivery{Partition: id, Offset: -1, LogAppendTimeMs: -1, LogStartOffset: -1, Status: NotPersisted, Err: err, Tag: r.Tag})
 }
 
 // results orders the outcomes by topic and partition.
 func (c *collector) results(records []Record, indices []int, waited error) ([]RecordMetadata, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	type place struct {
-		topic     string
-		partition int32
+	results, counts := c.places(records)
+	room := make([]MessageMetadata, len(records))
+	for n, count := range counts {
+		results[n].Messages, room = room[:0:count], room[count:]
 	}
-	at := make(map[place]int)
-	var results []RecordMetadata
 	var failed []*MessageError
 	for i := range c.outcomes {
 		o := &c.outcomes[i]
-		if !o.done {
+		if o.place == placeUnknown {
 			// The call's own time is over; the record is on its way all the same.
-			o.delivery = Delivery{Topic: records[i].Topic, Partition: -1, Offset: -1, LogAppendTimeMs: -1, LogStartOffset: -1, Status: PossiblyPersisted, Err: waited}
-		}
-		d := &o.delivery
-		if d.Err != nil {
-			failed = append(failed, &MessageError{Topic: d.Topic, Index: indices[i], Partition: d.Partition, Status: d.Status, Err: d.Err})
-		}
-		if d.Partition < 0 {
+			failed = append(failed, &MessageError{Topic: records[i].Topic, Index: indices[i], Partition: -1, Status: PossiblyPersisted, Err: waited})
 			continue
 		}
-		p := place{d.Topic, d.Partition}
-		n, ok := at[p]
-		if !ok {
-			n = len(results)
-			at[p] = n
-			results = append(results, RecordMetadata{Topic: d.Topic, Partition: d.Partition, BaseOffset: -1, LogStartOffset: -1})
+		if o.err != nil {
+			failed = append(failed, &MessageError{Topic: records[i].Topic, Index: indices[i], Partition: o.partition, Status: o.status, Err: o.err})
 		}
-		r := &results[n]
-		r.Messages = append(r.Messages, MessageMetadata{Index: indices[i], Offset: d.Offset, Status: d.Status, Err: d.Err})
-		if d.Err != nil {
+		if o.place == placeNone {
+			continue
+		}
+		r := &results[o.place]
+		r.Messages = append(r.Messages, MessageMetadata{Index: indices[i], Offset: o.offset, Status: o.status, Err: o.err})
+		if o.err != nil {
 			if r.Err == nil {
-				r.Err = d.Err
+				r.Err = o.err
 			}
 			continue
 		}
 		if r.BaseOffset < 0 {
-			r.BaseOffset, r.LogStartOffset = d.Offset, d.LogStartOffset
-			if d.LogAppendTimeMs >= 0 {
-				r.LogAppendTime = time.UnixMilli(d.LogAppendTimeMs)
+			r.BaseOffset, r.LogStartOffset = o.offset, o.logStartOffset
+			if o.logAppendTimeMs >= 0 {
+				r.LogAppendTime = time.UnixMilli(o.logAppendTimeMs)
 			}
 		}
 	}
@@ -369,4 +372,42 @@ func (c *collector) results(records []Record, indices []int, waited error) ([]Re
 		return results, &SendError{Failed: failed, Total: len(records)}
 	}
 	return results, nil
+}
+
+// places makes a result for each topic-partition, tells each outcome which is
+// its own, and counts the messages of each.
+func (c *collector) places(records []Record) (results []RecordMetadata, counts []int) {
+	type key struct {
+		topic     string
+		partition int32
+	}
+	var at map[key]int32
+	last := int32(placeNone)
+	for i := range c.outcomes {
+		o := &c.outcomes[i]
+		if atomic.LoadUint32(&o.done) == 0 {
+			o.place = placeUnknown
+			continue
+		}
+		if o.partition < 0 {
+			o.place = placeNone
+			continue
+		}
+		if last == placeNone || results[last].Partition != o.partition || results[last].Topic != records[i].Topic {
+			k := key{records[i].Topic, o.partition}
+			known := false
+			if last, known = at[k]; !known {
+				last = int32(len(results))
+				if at == nil {
+					at = make(map[key]int32)
+				}
+				at[k] = last
+				results = append(results, RecordMetadata{Topic: k.topic, Partition: k.partition, BaseOffset: -1, LogStartOffset: -1})
+				counts = append(counts, 0)
+			}
+		}
+		o.place = last
+		counts[last]++
+	}
+	return results, counts
 }

@@ -34,10 +34,6 @@ type (
 		unixMs   int64
 		admitted seams.Instant
 	}
-	token struct {
-		tag    uint64
-		opaque any
-	}
 )
 
 // side is what a batch knows of its records besides their bytes.
@@ -45,46 +41,77 @@ type side struct {
 	callbacks []callbackRun
 	contexts  []contextRun
 	stamps    []stampRun
-	tokens    []token // from tokenBase on; empty while every token is zero
-	tokenBase int32
+	tags      perRecord[uint64]
+	opaques   perRecord[any]
 	oldest    seams.Instant // admission among stamps
+}
+
+// perRecord is what callers gave along with their records, from the first that is
+// not zero on.
+type perRecord[T comparable] struct {
+	first  int32
+	values []T
+}
+
+// add takes the value of record i, which follows the last one.
+func (p *perRecord[T]) add(i int32, v T) {
+	if len(p.values) == 0 {
+		p.first = i
+	}
+	p.values = append(p.values, v)
+}
+
+func (p *perRecord[T]) at(i int32) (v T) {
+	if len(p.values) > 0 && i >= p.first {
+		v = p.values[i-p.first]
+	}
+	return v
+}
+
+func (p *perRecord[T]) reset() {
+	clear(p.values)
+	p.values = p.values[:0]
 }
 
 // batchOverhead is about what a batch takes besides its buffers, whatever it
 // holds.
 const batchOverhead = int(unsafe.Sizeof(batch{}) + unsafe.Sizeof(side{}))
 
-// size is what the runs and tokens take.
+// size is what the runs, tags and opaques take.
 func (d *side) size() int {
 	return len(d.callbacks)*int(unsafe.Sizeof(callbackRun{})) + len(d.contexts)*int(unsafe.Sizeof(contextRun{})) +
-		len(d.stamps)*int(unsafe.Sizeof(stampRun{})) + len(d.tokens)*int(unsafe.Sizeof(token{}))
+		len(d.stamps)*int(unsafe.Sizeof(stampRun{})) +
+		len(d.tags.values)*int(unsafe.Sizeof(uint64(0))) + len(d.opaques.values)*int(unsafe.Sizeof(any(nil)))
 }
 
 // batch is a run of records of one partition that lives and dies together on
 // the wire. Before it is sealed it grows; from its first hand-over on its bytes
 // are frozen.
 type batch struct {
+	// What every record changes stands in one line of the processor's cache: a
+	// partition with several producers passes it from core to core with each.
+	tail      []byte // free part: len 0, cap what is left of the last chunk
+	bytes     int    // encoded records
+	baseMs    int64
+	maxMs     int64
+	count     int32
+	timeoutMs int32
+	acks      messages.Acks
+	codec     codecs.ID
+	urgent    bool
+	prompt    bool // no callback is the user's
+
+	side  *side
 	box   *Box
 	order batchOrder
-	acks  messages.Acks
-	codec codecs.ID
 
 	chunks     []*memory.Chunk // the first begins with room for the batch header
 	chunkFirst []int32         // index of the first record in each chunk
-	tail       []byte          // free part: len 0, cap what is left of the last chunk
-	count      int32
-	bytes      int // encoded records
-	baseMs     int64
-	maxMs      int64
-	timeoutMs  int32
 
-	side    *side
 	ledger  memory.Chunk // charges side and the batch itself
 	charged int          // by ledger
 
 	lingerUntil seams.Instant
-	urgent      bool
-	prompt      bool // no callback is the user's
 
 	sealed      bool
 	compressing bool
@@ -241,11 +268,11 @@ func (b *batch) add(a *messages.Admission, unixMs int64, now seams.Instant) {
 			d.contexts = append(d.contexts, contextRun{i, a.Context})
 		}
 	}
-	if len(d.tokens) > 0 {
-		d.tokens = append(d.tokens, token{r.Tag, r.Opaque})
-	} else if r.Tag != 0 || r.Opaque != nil {
-		d.tokenBase = i
-		d.tokens = append(d.tokens, token{r.Tag, r.Opaque})
+	if r.Tag != 0 || len(d.tags.values) > 0 {
+		d.tags.add(i, r.Tag)
+	}
+	if r.Opaque != nil || len(d.opaques.values) > 0 {
+		d.opaques.add(i, r.Opaque)
 	}
 	b.timeoutMs = max(b.timeoutMs, a.TimeoutMs)
 	if a.Urgent {

@@ -22,6 +22,9 @@ import (
 // lost when one crashes. Locks are held for the time of an encoding or a
 // decision; whatever follows from it happens after unlocking.
 type Box struct {
+	mu    sync.Mutex
+	state State
+
 	*seams.Mailbox
 	settings *messages.Settings
 	budget   *memory.Budget
@@ -37,12 +40,10 @@ type Box struct {
 	seen     messages.PartitionStates  // by the watcher
 	timer    seams.Timer
 
-	mu        sync.Mutex
 	assigned  *messages.AssignLeader // not taken in yet
 	kept      bool                   // the last sequence is in the ledger
 	lingering bool                   // the box stands in the line of lingers
-	state     State
-	timing    seams.Instant // when the timer is set to fire
+	timing    seams.Instant          // when the timer is set to fire
 	sides     []*side
 }
 
@@ -541,7 +542,8 @@ func (b *Box) returnSide(p *batch) {
 	}
 	clear(d.callbacks)
 	clear(d.contexts)
-	clear(d.tokens)
-	d.callbacks, d.contexts, d.stamps, d.tokens = d.callbacks[:0], d.contexts[:0], d.stamps[:0], d.tokens[:0]
+	d.tags.reset()
+	d.opaques.reset()
+	d.callbacks, d.contexts, d.stamps = d.callbacks[:0], d.contexts[:0], d.stamps[:0]
 	b.sides = append(b.sides, d)
 }

@@ -183,8 +183,8 @@ func overBatches(b *testing.B, step func(*rig, *attempt) *attempt, before func(*
 }
 
 // answered is a settled batch of benchRecords records, for the lane.
-func answered(r *rig, callbacks []callbackRun, tokens []token) *answer {
-	d := &side{callbacks: callbacks, stamps: []stampRun{{first: 0, unixMs: baseUnixMs}}, tokens: tokens}
+func answered(r *rig, callbacks []callbackRun, tags perRecord[uint64]) *answer {
+	d := &side{callbacks: callbacks, stamps: []stampRun{{first: 0, unixMs: baseUnixMs}}, tags: tags}
 	return &answer{
 		batch: &batch{box: r.box, count: benchRecords, settled: true}, side: d,
 		delivery: messages.Delivery{Topic: "t", Partition: 3, Offset: 5, LogAppendTimeMs: -1, Status: messages.Persisted, Attempts: 1},
@@ -194,17 +194,17 @@ func answered(r *rig, callbacks []callbackRun, tokens []token) *answer {
 func laneAnswers(called *int) map[string]func(*rig) *answer {
 	count := func(messages.Delivery) { *called++ }
 	return map[string]func(*rig) *answer{
-		"no callback":     func(r *rig) *answer { return answered(r, []callbackRun{{0, nil}}, nil) },
-		"shared callback": func(r *rig) *answer { return answered(r, []callbackRun{{0, count}}, nil) },
+		"no callback":     func(r *rig) *answer { return answered(r, []callbackRun{{0, nil}}, perRecord[uint64]{}) },
+		"shared callback": func(r *rig) *answer { return answered(r, []callbackRun{{0, count}}, perRecord[uint64]{}) },
 		"tags": func(r *rig) *answer {
-			return answered(r, []callbackRun{{0, count}}, make([]token, benchRecords))
+			return answered(r, []callbackRun{{0, count}}, perRecord[uint64]{values: make([]uint64, benchRecords)})
 		},
 		"a callback per record": func(r *rig) *answer {
 			var runs []callbackRun
 			for i := range int32(benchRecords) {
 				runs = append(runs, callbackRun{i, count})
 			}
-			return answered(r, runs, nil)
+			return answered(r, runs, perRecord[uint64]{})
 		},
 	}
 }

@@ -93,19 +93,10 @@ func (w *sideWalk) copyTo(d *side, kept, index int32) {
 			d.contexts = append(d.contexts, contextRun{kept, c})
 		}
 	}
-	t := old.token(index)
-	if len(d.tokens) > 0 {
-		d.tokens = append(d.tokens, t)
-	} else if t != (token{}) {
-		d.tokenBase = kept
-		d.tokens = append(d.tokens, t)
+	if tag := old.tags.at(index); tag != 0 || len(d.tags.values) > 0 {
+		d.tags.add(kept, tag)
 	}
-}
-
-// token returns what the caller wants back with record i.
-func (d *side) token(i int32) token {
-	if len(d.tokens) == 0 || i < d.tokenBase {
-		return token{}
+	if opaque := old.opaques.at(index); opaque != nil || len(d.opaques.values) > 0 {
+		d.opaques.add(kept, opaque)
 	}
-	return d.tokens[i-d.tokenBase]
 }

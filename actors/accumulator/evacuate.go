@@ -88,8 +88,7 @@ func (b *batch) unpack(out *messages.Stranded, bytes []byte, partition int32) []
 				record.Headers[i].Value = keep(record.Headers[i].Value)
 			}
 		}
-		t := b.side.token(index)
-		record.Tag, record.Opaque = t.tag, t.opaque
+		record.Tag, record.Opaque = b.side.tags.at(index), b.side.opaques.at(index)
 		out.Records = append(out.Records, messages.StrandedRecord{
 			Record: record, Callback: callbackOf(b.side, index), Context: contextOf(b.side, index),
 			Acks: b.acks, Codec: b.codec, TimeoutMs: b.timeoutMs, Admitted: b.side.admittedAt(index),

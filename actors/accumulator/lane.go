@@ -87,33 +87,74 @@ func (l *lane) drain() {
 func (l *lane) answer(a *answer) {
 	if a.only != nil {
 		for _, i := range a.only {
-			l.one(a, i, callbackOf(a.side, i))
+			l.answerFrom(a, i, i+1)
 		}
 		return
 	}
 	b := a.batch
-	at := 0
-	for i := int32(0); i < b.count; i++ {
-		for at+1 < len(a.side.callbacks) && a.side.callbacks[at+1].first <= i {
-			at++
-		}
-		cb := a.side.callbacks[at].callback
-		if cb == nil {
-			// Nothing to call before the next run.
-			if at+1 == len(a.side.callbacks) {
-				break
-			}
-			i = a.side.callbacks[at+1].first - 1
-			continue
-		}
-		if !b.isAnswered(i) {
-			l.one(a, i, cb)
-		}
+	for i := int32(0); i < b.count; {
+		i = l.answerFrom(a, i, b.count)
 	}
 	l.box.batchAnswered(b)
 	for _, w := range b.flushes {
 		w.Done()
 	}
+}
+
+// answerFrom calls back for the records from i up to end that have no answer yet.
+// A panic of the user's code is reported and costs nobody else their answer: the
+// caller goes on at next, which is end if there was none.
+func (l *lane) answerFrom(a *answer, i, end int32) (next int32) {
+	defer func() {
+		if reason := recover(); reason != nil {
+			l.box.settings.Log.Error().Str("topic", l.box.state.topic).Int32("partition", l.box.state.partition).
+				Int32("record", i).Interface("panic", reason).Msg("a delivery callback panicked")
+			next = i + 1
+		}
+	}()
+	d := a.side
+	delivery := a.delivery
+	persisted, first := delivery.Status == messages.Persisted, delivery.Offset
+	if persisted && delivery.LogAppendTimeMs >= 0 {
+		delivery.Timestamp = time.UnixMilli(delivery.LogAppendTimeMs)
+	}
+	callback, callbackEnd := -1, i
+	stamp, stampEnd := -1, i
+	for ; i < end; i++ {
+		if i >= callbackEnd {
+			callback, callbackEnd = runOf(d.callbacks, callback, i, end, func(r callbackRun) int32 { return r.first })
+		}
+		cb := d.callbacks[callback].callback
+		if cb == nil {
+			i = callbackEnd - 1 // nothing to call before the next run
+			continue
+		}
+		if a.only == nil && a.batch.isAnswered(i) {
+			continue
+		}
+		if persisted {
+			if first >= 0 {
+				delivery.Offset = first + int64(i)
+			}
+			if delivery.LogAppendTimeMs < 0 && i >= stampEnd {
+				stamp, stampEnd = runOf(d.stamps, stamp, i, end, func(r stampRun) int32 { return r.first })
+				delivery.Timestamp = time.UnixMilli(d.stamps[stamp].unixMs)
+			}
+		}
+		delivery.Tag, delivery.Opaque = d.tags.at(i), d.opaques.at(i)
+		cb(delivery)
+	}
+	return end
+}
+
+// runOf returns which run holds for record i, searching on from the run at, and
+// up to which record, or end.
+func runOf[R any](runs []R, at int, i, end int32, first func(R) int32) (n int, until int32) {
+	at = runAt(runs, max(at, 0), i, first)
+	if at+1 < len(runs) {
+		end = min(end, first(runs[at+1]))
+	}
+	return at, end
 }
 
 func callbackOf(d *side, i int32) messages.Callback {
@@ -135,38 +176,8 @@ func contextOf(d *side, i int32) context.Context {
 	return ctx
 }
 
-// one calls back for one record. A panic of the user's code is reported and
-// costs nobody else their answer.
-func (l *lane) one(a *answer, i int32, cb messages.Callback) {
-	if cb == nil {
-		return
-	}
-	defer l.recoverCallback(i)
-	d := a.delivery
-	if d.Status == messages.Persisted {
-		if d.Offset >= 0 {
-			d.Offset += int64(i)
-		}
-		if d.LogAppendTimeMs >= 0 {
-			d.Timestamp = time.UnixMilli(d.LogAppendTimeMs)
-		} else {
-			d.Timestamp = time.UnixMilli(a.side.stampOf(i))
-		}
-	}
-	t := a.side.token(i)
-	d.Tag, d.Opaque = t.tag, t.opaque
-	cb(d)
-}
-
-func (l *lane) recoverCallback(i int32) {
-	if reason := recover(); reason != nil {
-		l.box.settings.Log.Error().Str("topic", l.box.state.topic).Int32("partition", l.box.state.partition).
-			Int32("record", i).Interface("panic", reason).Msg("a delivery callback panicked")
-	}
-}
-
-// runOf returns the stamps of record i.
-func (d *side) runOf(i int32) *stampRun {
+// stampOf returns the stamps of record i.
+func (d *side) stampOf(i int32) *stampRun {
 	lo, hi := 0, len(d.stamps)-1
 	for lo < hi {
 		mid := (lo + hi + 1) / 2
@@ -179,7 +190,5 @@ func (d *side) runOf(i int32) *stampRun {
 	return &d.stamps[lo]
 }
 
-func (d *side) stampOf(i int32) int64 { return d.runOf(i).unixMs }
-
 // admittedAt is when record i was admitted, or within the millisecond before.
-func (d *side) admittedAt(i int32) seams.Instant { return d.runOf(i).admitted }
+func (d *side) admittedAt(i int32) seams.Instant { return d.stampOf(i).admitted }

@@ -76,9 +76,15 @@ type answer struct {
 // at the clock, never blocks, and calls nobody: what follows from a step is left
 // in its effects.
 type State struct {
+	// What every record looks at stands with the box's lock in one line of the
+	// processor's cache, for the reason that batch gives.
+	open       *batch
+	unanswered int64 // records
+	closed     error
+	limit      sizeLimit
+
 	config
 
-	open     *batch
 	pending  []*batch // sealed, in order of admission: retries, then the new
 	inFlight []*batch // handed over, in order of hand-over
 	results  []result // answers of the broker not yet settled
@@ -101,20 +107,17 @@ type State struct {
 	batchCount   batchOrder
 	lastSuccess  seams.Instant
 	lastAppend   seams.Instant // when the last batch was begun
-	limit        sizeLimit
 
 	identity   messages.Identity
 	broken     messages.Identity
 	brokenFrom batchOrder // order of the first batch that cannot stand in a log under broken
 
-	closed        error
 	unsettled     batchList // every batch without an outcome, wherever it is
 	settling      *attempt  // what a step is deciding about, should it crash
 	crashes       int       // since the last step that ended
 	answeringOpen int       // whole batches in the completion lane
 	backlogBytes  int       // in pending
 	lastBytes     int       // size of the last sealed batch
-	unanswered    int64     // records
 
 	fx   effects
 	went messages.BatchSteps // since somebody looked

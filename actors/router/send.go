@@ -40,38 +40,53 @@ type sending struct {
 // sendLists are the lists of one call, kept for later ones: they are larger than
 // the records of many.
 type sendLists struct {
-	todo  []entry
-	first []messages.Admission // of the first group; most calls have one
-	used  int                  // of either, at the most
+	todo    pile
+	groupOf []int32              // by record of todo; noGroup: rejected
+	grouped []messages.Admission // todo by group, if there are several
+	used    int                  // of each, at the most
 }
 
 // maxKeptSend is the number of records up to which a call's lists are kept.
 const maxKeptSend = 4096
 
+// noGroup is the group of a record that was rejected.
+const noGroup = -1
+
 var sendListsPool = sync.Pool{New: func() any { return new(sendLists) }}
 
 func (l *sendLists) put() {
-	if cap(l.todo) > maxKeptSend || cap(l.first) > maxKeptSend {
+	if cap(l.todo.topics) > maxKeptSend || cap(l.todo.admissions) > maxKeptSend || cap(l.grouped) > maxKeptSend {
 		return
 	}
 	// The pool must not keep the caller's memory alive.
-	clear(l.todo[:min(l.used, cap(l.todo))])
-	clear(l.first[:min(l.used, cap(l.first))])
+	clear(l.todo.topics[:min(l.used, cap(l.todo.topics))])
+	clear(l.todo.admissions[:min(l.used, cap(l.todo.admissions))])
+	clear(l.grouped[:min(l.used, cap(l.grouped))])
 	sendListsPool.Put(l)
 }
 
-// entry is one record of it that has not found its place.
-type entry struct {
-	topic     *Topic
-	admission messages.Admission
+// pile is records that have not found their places, with their topics.
+type pile struct {
+	topics     []*Topic
+	admissions []messages.Admission
+}
+
+func (p *pile) add(t *Topic, a *messages.Admission) {
+	p.topics = append(p.topics, t)
+	p.admissions = append(p.admissions, *a)
 }
 
 // group is the records of one call that go to one partition, in order.
 type group struct {
-	topic      *Topic
+	place
 	routes     *routes
-	partition  int32
+	count      int
 	admissions []messages.Admission
+}
+
+type place struct {
+	topic     *Topic
+	partition int32
 }
 
 // SendAll admits records of one call: those of one partition stand together and
@@ -79,49 +94,61 @@ type group struct {
 // record that was not admitted; callback, with the record's tag, for all others.
 // ctx is the records' own, wait bounds the call.
 func (r *Router) SendAll(ctx, wait context.Context, records []messages.Record, callback messages.Callback, o Options, reject func(*messages.Record, error)) {
+	refused := r.Refused()
+	if refused == nil && ctx.Err() != nil {
+		refused = context.Cause(ctx)
+	}
+	if refused != nil {
+		for i := range records {
+			reject(&records[i], refused)
+		}
+		return
+	}
 	s := &sending{Router: r, ctx: ctx, wait: wait, callback: callback, options: o, reject: reject, number: r.calls.Add(1), lists: sendListsPool.Get().(*sendLists)}
 	defer s.lists.put()
 	var own context.Context
 	if ctx.Done() != nil {
 		own = ctx
 	}
-	todo := slices.Grow(s.lists.todo[:0], len(records))
-	s.lists.todo, s.lists.used = todo, len(records)
+	todo := &s.lists.todo
+	todo.topics, todo.admissions = slices.Grow(todo.topics[:0], len(records)), slices.Grow(todo.admissions[:0], len(records))
+	s.lists.used = len(records)
+	a := messages.Admission{
+		Callback: callback, Context: own, Acks: o.Acks, Codec: o.Codec, TimeoutMs: o.TimeoutMs,
+		Urgent: o.Urgent, Prompt: o.Prompt, Wait: o.Wait, MaxBlock: o.MaxBlock,
+	}
+	var t *Topic
 	for i := range records {
 		record := &records[i]
-		t, err := r.Topic(record.Topic)
-		size := 0
+		var err error
+		if t == nil || t.name != record.Topic {
+			t, err = r.Topic(record.Topic)
+		}
 		if err == nil {
-			size, err = r.check(record)
-		}
-		if refused := r.Refused(); refused != nil {
-			err = refused
-		}
-		if err == nil && ctx.Err() != nil {
-			err = context.Cause(ctx)
+			a.Record = record
+			a.Bytes, err = r.check(record)
 		}
 		if err != nil {
 			reject(record, err)
 			continue
 		}
-		todo = append(todo, entry{t, messages.Admission{
-			Record: record, Callback: callback, Context: own, Acks: o.Acks, Codec: o.Codec, Bytes: size, TimeoutMs: o.TimeoutMs,
-			Urgent: o.Urgent, Prompt: o.Prompt, Wait: o.Wait, MaxBlock: o.MaxBlock,
-		}})
+		todo.add(t, &a)
 	}
-	for round := 0; round < sendRounds && len(todo) > 0; round++ {
-		todo = s.round(todo)
+	left := *todo
+	for round := 0; round < sendRounds && len(left.topics) > 0; round++ {
+		left = s.round(left)
 	}
-	for i := range todo {
-		if err := todo[i].topic.Produce(ctx, todo[i].admission.Record, callback, o); err != nil {
-			reject(todo[i].admission.Record, err)
+	for i, t := range left.topics {
+		record := left.admissions[i].Record
+		if err := t.Produce(ctx, record, callback, o); err != nil {
+			reject(record, err)
 		}
 	}
 }
 
 // round finds the partitions of records and appends those of each together. It
 // returns the records whose topic changed meanwhile, in order.
-func (s *sending) round(todo []entry) (again []entry) {
+func (s *sending) round(todo pile) (again pile) {
 	for _, g := range s.groups(todo) {
 		var err error
 		rest := g.admissions
@@ -130,11 +157,11 @@ func (s *sending) round(todo []entry) (again []entry) {
 			n, err = g.topic.park(s.ctx, rest, s.number)
 			rest = rest[n:]
 		} else {
-			rest, err = s.send(g)
+			rest, err = s.send(&g)
 		}
 		for i := range rest {
 			if errors.Is(err, errMoved) || errors.Is(err, errKnown) {
-				again = append(again, entry{g.topic, rest[i]})
+				again.add(g.topic, &rest[i])
 			} else {
 				s.reject(rest[i].Record, err)
 			}
@@ -143,46 +170,74 @@ func (s *sending) round(todo []entry) (again []entry) {
 	return again
 }
 
-// groups chooses the partition of each record, once. All of a topic see the same
-// routes: else a later record could find the partition before an earlier one.
-func (s *sending) groups(todo []entry) []*group {
-	type place struct {
-		topic     *Topic
-		partition int32
+// groups chooses the partition of each record, once, and puts together what goes
+// to the same. A call to one partition, which most are, is one group as it stands.
+func (s *sending) groups(todo pile) []group {
+	groups := s.choose(todo)
+	if len(groups) == 1 && groups[0].count == len(todo.topics) {
+		groups[0].admissions = todo.admissions
+		return groups
 	}
-	var groups []*group
-	index := make(map[place]*group)
-	seen := make(map[*Topic]*routes)
-	for i := range todo {
-		t, a := todo[i].topic, &todo[i].admission
-		rt, looked := seen[t]
-		if !looked {
-			rt = t.routes.Load()
-			seen[t] = rt
+	at := 0
+	grouped := slices.Grow(s.lists.grouped[:0], len(todo.topics))[:len(todo.topics)]
+	s.lists.grouped = grouped
+	for i := range groups {
+		g := &groups[i]
+		g.admissions = grouped[at : at : at+g.count]
+		at += g.count
+	}
+	for i, n := range s.lists.groupOf {
+		if n != noGroup {
+			groups[n].admissions = append(groups[n].admissions, todo.admissions[i])
 		}
+	}
+	return groups
+}
+
+// choose finds the groups of records, without filling them. All records of a topic
+// see the same routes: else a later one could find the partition before an earlier.
+func (s *sending) choose(todo pile) (groups []group) {
+	groupOf := slices.Grow(s.lists.groupOf[:0], len(todo.topics))
+	index := make(map[place]int32)
+	seen := make(map[*Topic]*routes)
+	var rt *routes
+	for i, t := range todo.topics {
+		if i == 0 || t != todo.topics[i-1] {
+			looked := false
+			if rt, looked = seen[t]; !looked {
+				rt = t.routes.Load()
+				seen[t] = rt
+			}
+		}
+		record := todo.admissions[i].Record
 		partition, err := int32(unplaced), error(nil)
 		if rt != nil {
-			if partition, _, err = t.choose(rt, a.Record); errors.Is(err, errBeyond) {
-				a.Record.Partition = messages.AtPartition(partition)
+			if partition, _, err = t.choose(rt, record); errors.Is(err, errBeyond) {
+				record.Partition = messages.AtPartition(partition)
 				partition, err = unplaced, nil
 			}
 		}
 		if err != nil {
-			s.reject(a.Record, err)
+			s.reject(record, err)
+			groupOf = append(groupOf, noGroup)
 			continue
 		}
-		g := index[place{t, partition}]
-		if g == nil {
-			g = &group{topic: t, routes: rt, partition: partition}
-			index[place{t, partition}] = g
-			if len(groups) == 0 {
-				s.lists.first = slices.Grow(s.lists.first[:0], len(todo)-i)
-				g.admissions = s.lists.first
-			}
-			groups = append(groups, g)
+		p, n := place{t, partition}, int32(noGroup)
+		if i > 0 {
+			n = groupOf[i-1] // most often the same
 		}
-		g.admissions = append(g.admissions, *a)
+		if n == noGroup || groups[n].place != p {
+			known := false
+			if n, known = index[p]; !known {
+				n = int32(len(groups))
+				index[p] = n
+				groups = append(groups, group{place: p, routes: rt})
+			}
+		}
+		groups[n].count++
+		groupOf = append(groupOf, n)
 	}
+	s.lists.groupOf = groupOf
 	return groups
 }
 
