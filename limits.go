@@ -17,7 +17,7 @@ const (
 	DefaultRecordMaxBytes = 1 << 20
 	// DefaultRequestMaxBytes bounds one Produce request, unless a single batch is
 	// larger (request.max.bytes). At the limit the rest goes into the next.
-	DefaultRequestMaxBytes = 1 << 20
+	DefaultRequestMaxBytes = 2 << 20
 	// DefaultResponseMaxBytes bounds one answer (receive.message.max.bytes). A
 	// larger one ends the connection.
 	DefaultResponseMaxBytes = 64 << 20

@@ -37,6 +37,7 @@ type laneState struct {
 	inFlight    []*request // in order of writing, which is the order of answers
 	correlation int32
 	throttled   seams.Instant // no request before (KIP-219)
+	gathering   seams.Instant // no further request before, if many are in flight
 	givenUp     bool          // its connection was told to close, and has not yet
 	lastUsed    seams.Instant
 }
@@ -162,10 +163,24 @@ func (s *State) identityChanged(i messages.Identity) {
 	}
 }
 
+const (
+	// gatherFrom is how many requests in flight keep a broker busy: it serves one
+	// of a connection while the next is on its way.
+	gatherFrom = 2
+	// gatherTime is how long what becomes ready beyond them is gathered into one
+	// request, if no answer makes room before. A broker that is near answers
+	// earlier, and then gets few large requests for many small ones; one that is
+	// far still gets all it may have in flight.
+	gatherTime = time.Millisecond
+)
+
 // hasRoom reports whether a lane can take another request now.
 func (s *State) hasRoom(l messages.Lane, now seams.Instant) bool {
 	lane := &s.lanes[l]
-	return lane.up && len(lane.inFlight) < s.maxInFlight && now >= lane.throttled
+	if !lane.up || len(lane.inFlight) >= s.maxInFlight || now < lane.throttled {
+		return false
+	}
+	return len(lane.inFlight) < gatherFrom || now >= lane.gathering
 }
 
 // assemble takes batches of ready partitions into a request, and reports whether
@@ -264,6 +279,7 @@ func (s *State) sendProduce(c messages.Class, r *request, now seams.Instant) [][
 		}
 	}
 	lane.inFlight = append(lane.inFlight, r)
+	lane.gathering = now.Add(gatherTime)
 	return e.Finish()
 }
 
@@ -498,6 +514,9 @@ func (s *State) nextDeadline(now seams.Instant) seams.Instant {
 		}
 		if lane.throttled > now && s.wants(messages.Lane(l)) {
 			at = min(at, lane.throttled)
+		}
+		if n := len(lane.inFlight); lane.gathering > now && gatherFrom <= n && n < s.maxInFlight && s.wants(messages.Lane(l)) {
+			at = min(at, lane.gathering)
 		}
 	}
 	if len(s.control) > 0 {

@@ -270,7 +270,7 @@ func realRows() (rows []row) {
 	add(row{group: "real", size: 100, goroutines: 1, rate: 100_000, linger: 5 * time.Millisecond, count: fiveSeconds * 100_000, clients: all})
 	add(row{group: "real", size: 100, goroutines: 64, mode: figure.ModeCall, call: 1, count: 100_000, clients: peers})
 	variants := []string{"franz", "troupe"}
-	for _, kib := range []int{256, 512, 2048, 4096, 8192} {
+	for _, kib := range []int{256, 512, 1024, 4096, 8192} {
 		variants = append(variants, fmt.Sprintf("troupe:request.max.bytes=%d", kib<<10))
 	}
 	for _, n := range []int{1, 2, 3} {
