@@ -25,8 +25,11 @@ type Lingers struct {
 	line   []linger      // by deadline
 	timing seams.Instant // when the timer is set to fire; 0 while it fires
 
-	due   []linger // of the turn under way
-	ready []readyAt
+	// turning is held for a turn. A timer that is late, and set to an earlier time
+	// before it has taken its turn, fires twice.
+	turning sync.Mutex
+	due     []linger // of the turn under way
+	ready   []readyAt
 }
 
 type linger struct {
@@ -66,6 +69,8 @@ func (l *Lingers) add(b *Box, until seams.Instant) {
 
 // turn ends the lingers that are due and tells each leader of its partitions.
 func (l *Lingers) turn() {
+	l.turning.Lock()
+	defer l.turning.Unlock()
 	now := l.clock.Now()
 	l.mu.Lock()
 	l.timing = 0

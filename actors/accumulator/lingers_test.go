@@ -166,3 +166,37 @@ func TestChunksGrowWithTheBatch(t *testing.T) {
 	}
 	r.check()
 }
+
+// TestLingerTurnsDoNotOverlap: the timer may fire again while a turn is under way,
+// if the one before was late and a batch with an earlier end came in meanwhile.
+func TestLingerTurnsDoNotOverlap(t *testing.T) {
+	clock := &handClock{at: seams.Never}
+	var l *Lingers
+	second, told := make(chan struct{}), 0
+	l = newLingers(&messages.Settings{Clock: clock, Linger: testConfig().linger}, func(_ messages.AssignLeader, m *messages.PartitionsReady) {
+		if told += len(m.Partitions); told > 1 {
+			return
+		}
+		go func() {
+			defer close(second)
+			clock.fire()
+		}()
+		select {
+		case <-second:
+			t.Error("a turn has begun and ended within another")
+		case <-time.After(20 * time.Millisecond):
+		}
+	})
+	for range 2 {
+		r := newRig(t, testConfig())
+		r.enact()
+		r.box.lingers = l
+		r.assign(1, 1)
+		r.begin(seams.Instant(time.Second))
+		clock.goOn()
+	}
+	<-second
+	if told != 2 {
+		t.Errorf("%d partitions were announced", told)
+	}
+}
