@@ -33,16 +33,19 @@ func noise(n int) []byte {
 	return b
 }
 
-func inputs() map[string][]byte {
+// inputs are made once, since that takes longer than most codecs do; nobody writes
+// to them.
+var inputs = sync.OnceValue(func() map[string][]byte {
 	return map[string][]byte{
 		"empty":             {},
 		"tiny":              []byte("a"),
+		"a few KB":          jsonish(5000),
 		"one block":         jsonish(xerialBlock),
-		"1 MB compressible": jsonish(1 << 20),
+		"2 MB, many blocks": jsonish(2*xerialBlock + 100),
 		"1 MB zeros":        make([]byte, 1<<20),
 		"random":            noise(300_001),
 	}
-}
+})
 
 func mustNew(t testing.TB, id ID, level int) Codec {
 	t.Helper()
@@ -87,7 +90,7 @@ func TestRoundTrip(t *testing.T) {
 						t.Fatalf("compress: %v, prefix %q", err, packed[:min(4, len(packed))])
 					}
 					packed = packed[len(prefix):]
-					if strings.HasPrefix(name, "1 MB") && id != None && len(packed) > len(plain)/2 {
+					if strings.Contains(name, " MB") && id != None && len(packed) > len(plain)/2 {
 						t.Errorf("%d bytes from %d: not compressed", len(packed), len(plain))
 					}
 					// A limit of exactly the size must do.

@@ -24,6 +24,15 @@ type gzipDecoder struct {
 	src bytes.Reader
 }
 
+// sink lets a streaming encoder append to a slice. It is pooled with its
+// encoder, because a fresh one would escape to the heap on every call.
+type sink struct{ b []byte }
+
+func (s *sink) Write(p []byte) (int, error) {
+	s.b = append(s.b, p...)
+	return len(p), nil
+}
+
 // newGzip trusts level: [New] checked it against gzip's range, which is the
 // library's range as well, -1 included.
 func newGzip(level int) *gzipCodec {
@@ -41,11 +50,19 @@ func newGzip(level int) *gzipCodec {
 
 func (c *gzipCodec) Compress(dst, src []byte) ([]byte, error) {
 	e := c.encoders.Get().(*gzipEncoder)
-	out, err := compressStream(e.w, &e.out, dst, src)
+	e.out.b = dst
+	e.w.Reset(&e.out)
+	_, err := e.w.Write(src)
 	if err == nil {
-		c.encoders.Put(e)
+		err = e.w.Close()
 	}
-	return out, err
+	compressed := e.out.b
+	e.out.b = nil // a pool must not keep the caller's buffer alive
+	if err != nil {
+		return dst, err // e is in an unknown state, and is not used again
+	}
+	c.encoders.Put(e)
+	return compressed, nil
 }
 
 func (c *gzipCodec) Decompress(dst, src []byte, limit int) ([]byte, error) {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"testing"
 
 	"github.com/klauspost/compress/s2"
@@ -73,25 +74,121 @@ func TestStandardLibraryReadsOurGzip(t *testing.T) {
 	}
 }
 
-// TestLZ4FrameIsJavas checks the descriptor bit by bit: a decoder of ours would
-// be content with more than Java is.
+// TestLZ4FrameIsJavas takes the frame apart bit by bit: a decoder of ours would be
+// content with more than Java is. The block size is the smallest that holds the
+// batch, up to 1 MB, since readers take a buffer of the size that is named.
 func TestLZ4FrameIsJavas(t *testing.T) {
-	packed, _ := mustNew(t, LZ4, DefaultLevel).Compress(nil, jsonish(200_000))
-	if magic := binary.LittleEndian.Uint32(packed); magic != 0x184D2204 {
-		t.Errorf("magic %#x", magic)
+	const kb = 1 << 10
+	for _, c := range []struct{ plain, block, blocks int }{
+		{0, 64 * kb, 0}, {1, 64 * kb, 1}, {5000, 64 * kb, 1}, {64 * kb, 64 * kb, 1},
+		{64*kb + 1, 256 * kb, 1}, {256 * kb, 256 * kb, 1},
+		{256*kb + 1, 1024 * kb, 1}, {1_000_000, 1024 * kb, 1}, {1024 * kb, 1024 * kb, 1},
+		{1024*kb + 1, 1024 * kb, 2}, {3*1024*kb - 1, 1024 * kb, 3}, {5 * 1024 * kb, 1024 * kb, 5},
+	} {
+		for name, plain := range map[string][]byte{"text": jsonish(c.plain), "noise": noise(c.plain)} {
+			packed, err := mustNew(t, LZ4, DefaultLevel).Compress(nil, plain)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if magic := binary.LittleEndian.Uint32(packed); magic != 0x184D2204 {
+				t.Errorf("magic %#x", magic)
+			}
+			// Version 01, independent blocks, no block checksum, no size, no content checksum.
+			if packed[4] != 0b0110_0000 {
+				t.Errorf("flags %08b", packed[4])
+			}
+			id := map[int]byte{64 * kb: 4, 256 * kb: 5, 1024 * kb: 6}[c.block]
+			if packed[5] != id<<4 {
+				t.Errorf("%d bytes of %s: block descriptor %08b, want size %d", c.plain, name, packed[5], id)
+			}
+			blocks, rest := 0, packed[7:]
+			for left := plain; ; blocks++ {
+				n := binary.LittleEndian.Uint32(rest)
+				rest = rest[4:]
+				if n == 0 { // the end mark, and no checksum
+					if len(left) != 0 || len(rest) != 0 {
+						t.Errorf("%d bytes of %s: %d are missing, %d after the end", c.plain, name, len(left), len(rest))
+					}
+					break
+				}
+				stored := n>>31 == 1
+				n &^= 1 << 31
+				if int(n) > c.block {
+					t.Errorf("%d bytes of %s: a block of %d", c.plain, name, n)
+				}
+				got := rest[:n:n]
+				if !stored { // by itself: no block needs the one before it
+					got = make([]byte, c.block)
+					m, err := lz4.UncompressBlock(rest[:n], got)
+					if err != nil {
+						t.Fatal(err)
+					}
+					got = got[:m]
+				}
+				if len(got) != min(c.block, len(left)) || !bytes.HasPrefix(left, got) {
+					t.Fatalf("%d bytes of %s: block %d holds something else", c.plain, name, blocks)
+				}
+				left, rest = left[len(got):], rest[n:]
+			}
+			if blocks != c.blocks {
+				t.Errorf("%d bytes of %s: %d blocks, want %d", c.plain, name, blocks, c.blocks)
+			}
+		}
 	}
-	// Version 01, independent blocks, no block checksum, no size, no content checksum.
-	if packed[4] != 0b0110_0000 {
-		t.Errorf("flags %08b", packed[4])
+}
+
+// TestLZ4FrameIsTheLibrarys compares our frames with those of the library's own
+// writer, byte by byte, at every level and block size.
+func TestLZ4FrameIsTheLibrarys(t *testing.T) {
+	plains := maps.Clone(inputs())
+	plains["100 KB"], plains["60 KB"] = jsonish(100_000), jsonish(60_000)
+	for _, level := range levelsOf(LZ4) {
+		c := mustNew(t, LZ4, level)
+		for name, plain := range plains {
+			ours, err := c.Compress(nil, plain)
+			if err != nil {
+				t.Fatal(err)
+			}
+			size := lz4.Block1Mb
+			switch {
+			case len(plain) <= 64<<10:
+				size = lz4.Block64Kb
+			case len(plain) <= 256<<10:
+				size = lz4.Block256Kb
+			}
+			if level == DefaultLevel {
+				level = levels[LZ4].standard
+			}
+			var theirs bytes.Buffer
+			w := lz4.NewWriter(&theirs)
+			_ = w.Apply(lz4.BlockSizeOption(size), lz4.ChecksumOption(false), lz4.CompressionLevelOption(lz4Level(level)))
+			_, _ = w.Write(plain)
+			if err := w.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(ours, theirs.Bytes()) {
+				t.Errorf("level %d, %s: %d bytes, the library's writer makes %d", level, name, len(ours), theirs.Len())
+			}
+		}
 	}
-	if packed[5] != 4<<4 { // block size 4 is 64 KB
-		t.Errorf("block descriptor %08b", packed[5])
-	}
-	if first := binary.LittleEndian.Uint32(packed[7:]) &^ (1 << 31); first > 64<<10 {
-		t.Errorf("first block of %d bytes", first)
-	}
-	if end := packed[len(packed)-4:]; !bytes.Equal(end, make([]byte, 4)) {
-		t.Errorf("ends with % x, want the end mark and no checksum", end)
+}
+
+// TestLZ4AndSnappyFindWhatFranzFinds: blocks as large as the batch make it as small
+// as franz-go makes it, which compresses a batch in one piece.
+func TestLZ4AndSnappyFindWhatFranzFinds(t *testing.T) {
+	for id, codec := range map[ID]kgo.CompressionCodec{Snappy: kgo.SnappyCompression(), LZ4: kgo.Lz4Compression()} {
+		theirs, err := kgo.DefaultCompressor(codec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, size := range []int{2000, 30_000, 100_000, 400_000, 1_000_000} {
+			plain := jsonish(size)
+			packed, _ := mustNew(t, id, DefaultLevel).Compress(nil, plain)
+			other, _ := theirs.Compress(new(bytes.Buffer), plain)
+			if len(packed) > len(other)+len(other)/200+32 { // the framing is 20 bytes
+				t.Errorf("%s: %d bytes became %d, franz-go makes %d", id, size, len(packed), len(other))
+			}
+		}
 	}
 }
 

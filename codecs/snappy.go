@@ -18,7 +18,15 @@ import (
 //	compat    int32    1, the oldest version that can read this
 //	then blocks until the end:
 //	length    int32    big endian, of the block
-//	block     a raw snappy block, of at most 32 KB of plain data
+//	block     a raw snappy block
+//
+// snappy-java writes blocks of 32 KB of plain data, and we as much as the batch
+// holds: what a block finds is bounded by its beginning
+// (docs/adr/0013-blocks-as-large-as-the-batch.md). No reader bounds a block below
+// what the batch may hold: snappy-java's SnappyInputStream takes 512 MB, and grows
+// its two buffers to the largest block of a batch; librdkafka adds up what the
+// blocks claim and takes it at once; sarama's and kafkajs's codecs and franz-go
+// decode block by block into what each claims.
 //
 // Some clients write one raw block without any framing; Java reads that too, and
 // so do we. The two cannot be confused: read as a raw block, the magic would
@@ -26,7 +34,10 @@ import (
 const (
 	xerialMagic  = "\x82SNAPPY\x00"
 	xerialHeader = xerialMagic + "\x00\x00\x00\x01\x00\x00\x00\x01"
-	xerialBlock  = 32 << 10 // bytes of plain data per block, as Java writes
+	// xerialBlock is how many bytes of plain data a block has at most. It holds a
+	// batch of the default size, and bounds the arrays that Java takes for a larger
+	// one; the ratio gains less than 1 percent beyond it.
+	xerialBlock = 1 << 20
 
 	// snappyMaxRatio bounds what a block can expand to: its densest element is a
 	// copy of 64 bytes written in 3. A header that claims more is a lie, and is

@@ -9,41 +9,10 @@ import (
 
 var errEmpty = errors.New("no input")
 
-// sink lets a streaming encoder append to a slice. It is pooled with its
-// encoder, because a fresh one would escape to the heap on every call.
-type sink struct{ b []byte }
-
-func (s *sink) Write(p []byte) (int, error) {
-	s.b = append(s.b, p...)
-	return len(p), nil
-}
-
-// growStep is what a decoder reads into at least: one lz4 block, which the
-// library then decodes in place instead of by way of a buffer of its own.
+// growStep is what a decoder reads into at least: one lz4 block of the smallest
+// size, which the library then decodes in place instead of by way of a buffer of
+// its own.
 const growStep = 64 << 10
-
-// streamWriter is what the encoders of gzip and lz4 have in common.
-type streamWriter interface {
-	io.WriteCloser
-	Reset(w io.Writer)
-}
-
-// compressStream appends the compressed form of src to dst with w, which writes
-// into out. After an error w is in an unknown state and must not be used again.
-func compressStream(w streamWriter, out *sink, dst, src []byte) ([]byte, error) {
-	out.b = dst
-	w.Reset(out)
-	_, err := w.Write(src)
-	if err == nil {
-		err = w.Close()
-	}
-	compressed := out.b
-	out.b = nil // a pool must not keep the caller's buffer alive
-	if err != nil {
-		return dst, err
-	}
-	return compressed, nil
-}
 
 // appendLimited appends all of r to dst, at most limit bytes; more is
 // [ErrTooLarge]; id only names the codec in errors. guess is how much r probably holds:
