@@ -427,3 +427,20 @@ func FuzzAnswer(f *testing.F) {
 		}
 	})
 }
+
+// TestDoubtKeepsThePaceOfRetries: a limit that is short does not have the leaders
+// looked up ten times a second for as long as a broker is away.
+func TestDoubtKeepsThePaceOfRetries(t *testing.T) {
+	s := newLedger(13)
+	s.slowRequest, s.maxRetryTime = 100*time.Millisecond, time.Second
+	s.partitionReady(newTaker("a", 0, newBatch(100)), acksAll)
+	sent(t, s)
+	now := start
+	for i, want := range []time.Duration{100, 200, 400, 800, 1000, 1000} {
+		at := s.nextDeadline(now)
+		if at != now.Add(want*time.Millisecond) || s.inDoubt(at-1) || !s.inDoubt(at) {
+			t.Errorf("doubt %d comes after %v", i, at.Sub(now))
+		}
+		now = at
+	}
+}
