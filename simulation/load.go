@@ -98,7 +98,7 @@ func drawLoad(r *rand.Rand, s *Settings) {
 	case r.IntN(12) == 0:
 		l.QuietAt, l.Quiet = s.Span/2, Duration(between(r, quietLeast, quietMost))
 		l.Stamped, l.Unknown = false, false // brokers forget by the records' time
-		s.MetadataMaxAge = Duration(5 * time.Minute)
+		s.MetadataMaxAge = Duration(one(r, 5*time.Minute, 25*time.Minute, 25*time.Minute))
 		// An accumulator that ends makes its successor careful anyway.
 		s.MetadataIdle = Duration(one(r, 5*time.Minute, 3*time.Hour, 3*time.Hour))
 		// So is whoever goes on with another connection.
@@ -107,6 +107,7 @@ func drawLoad(r *rand.Rand, s *Settings) {
 		s.Cluster.ForgetAfter = Duration(forgetSoon)
 	}
 	s.Load = l
+	s.drawPaces(r)
 }
 
 // load is the run's, or what plans have that are older than it.
@@ -130,10 +131,12 @@ func (s *Settings) topics() []Topic {
 }
 
 // promptly is how long a record takes at the most when nothing is wrong; mostParked
-// is more records than the parking of a topic holds.
+// is more records than the parking of a topic holds, parkedSize the most bytes of
+// the value of one.
 const (
 	promptly   = time.Second
 	mostParked = 1000
+	parkedSize = 4 << 10
 )
 
 // probeBesideUnknown fills the parking of a topic that does not exist, and looks
@@ -144,7 +147,7 @@ func (r *run) probeBesideUnknown() {
 		return
 	}
 	for full := false; !full; {
-		p := l.recordFor(unknownTopic, callerTry, 700, false)
+		p := l.recordFor(unknownTopic, callerTry, parkedSize, false)
 		err := l.call(p, r.producer.TryProduce, l.shared)
 		full = errors.Is(err, messages.ErrBufferFull)
 		if err != nil && !full || len(l.records) > l.planned+mostParked {

@@ -36,6 +36,11 @@ type Settings struct {
 	ResendInnocent bool `json:"resend_innocent,omitempty"`
 	// MetadataHedge is how long a broker may let a refresh wait; 0: the default.
 	MetadataHedge Duration `json:"metadata_hedge,omitempty"`
+	// MetadataMinAge is the least time between two refreshes, RetryTime the first
+	// wait before another try, RetryTimeMax the longest; 0: the defaults.
+	MetadataMinAge Duration `json:"metadata_min_age,omitempty"`
+	RetryTime      Duration `json:"retry_time,omitempty"`
+	RetryTimeMax   Duration `json:"retry_time_max,omitempty"`
 	// Abrupt is when the producer is ended in the middle of it all; 0: it is not.
 	Abrupt Duration `json:"abrupt,omitempty"`
 	// Close is how it is ended: stop, poison or now.
@@ -92,6 +97,17 @@ func drawSettings(r *rand.Rand, records int) Settings {
 	return s
 }
 
+// drawPaces draws how often the runtime looks and tries again, and how many turns
+// brokers take.
+func (s *Settings) drawPaces(r *rand.Rand) {
+	s.MetadataMinAge = Duration(one(r, 0, 300*time.Millisecond, time.Second))
+	if r.IntN(3) > 0 {
+		s.RetryTime = Duration(one(r, 20*time.Millisecond, 300*time.Millisecond, time.Second))
+		s.RetryTimeMax = Duration(one(r, time.Second, 3*time.Second))
+	}
+	s.Cluster.ServeAtOnce, s.Cluster.Brisk = Duration(one(r, 0, time.Millisecond, time.Millisecond)), r.IntN(4) > 0
+}
+
 // drawCluster draws the ages of three brokers: most often the same.
 func drawCluster(r *rand.Rand) ClusterSettings {
 	age := func() BrokerSettings {
@@ -137,6 +153,14 @@ func (s *Settings) options() []troupe.Option {
 	}
 	if s.MetadataHedge > 0 {
 		options = append(options, troupe.WithMetadataHedge(time.Duration(s.MetadataHedge)))
+	}
+	if s.MetadataMinAge > 0 {
+		options = append(options, troupe.WithMetadataMinAge(time.Duration(s.MetadataMinAge)))
+	}
+	if s.RetryTime > 0 {
+		retry := troupe.DefaultRetryPolicy()
+		retry.InitialRetryTime, retry.MaxRetryTime = time.Duration(s.RetryTime), time.Duration(s.RetryTimeMax)
+		options = append(options, troupe.WithRetry(retry))
 	}
 	if s.ResendInnocent {
 		options = append(options, troupe.WithResendInnocent(true))

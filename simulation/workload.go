@@ -160,7 +160,7 @@ func (l *workload) contextsOf(n *int) { *n = 1 + l.random.IntN(30) }
 // lengths, offset, time, and a header.
 const encodingAdds = 64
 
-var padding = strings.Repeat("x", 1024)
+var padding = strings.Repeat("x", parkedSize)
 
 // record makes up one record: keyed, to a partition, or neither.
 func (l *workload) record(task, size int, beyond bool) *produced {
