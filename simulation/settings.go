@@ -51,10 +51,13 @@ type Settings struct {
 // one draws one of several.
 func one[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }
 
+// longFrom is how many records a run has at the most that is not a long one.
+const longFrom = 300
+
 // drawSettings draws the settings of a run of so many records.
 func drawSettings(r *rand.Rand, records int) Settings {
 	longest := 3
-	if records > 300 {
+	if records > longFrom {
 		longest = 14
 	}
 	s := Settings{
