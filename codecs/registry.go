@@ -47,17 +47,24 @@ func WithCodec(id ID, c Codec) Option {
 	}
 }
 
+// standards are Kafka's own codecs at their default levels, the same for all
+// registries of the process: what their pools keep, up to a megabyte for each
+// encoder, serves whoever comes next.
+var standards = func() (all [Zstd + 1]Codec) {
+	for id := range all {
+		c, err := New(ID(id), DefaultLevel)
+		if err != nil {
+			panic("codecs: the default level is refused: " + err.Error())
+		}
+		all[id] = c
+	}
+	return all
+}()
+
 // NewRegistry returns a registry of Kafka's own codecs at their default levels,
 // changed by the options. The first option that fails is the error.
 func NewRegistry(options ...Option) (*Registry, error) {
-	r := &Registry{}
-	for id := None; id <= Zstd; id++ {
-		c, err := New(id, DefaultLevel)
-		if err != nil {
-			return nil, err
-		}
-		r.codecs[id], r.standard[id] = c, c
-	}
+	r := &Registry{codecs: standards, standard: standards}
 	for _, option := range options {
 		if err := option(r); err != nil {
 			return nil, err

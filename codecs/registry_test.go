@@ -64,3 +64,23 @@ func TestRegistryOptions(t *testing.T) {
 		t.Errorf("replacing none: %v", err)
 	}
 }
+
+// TestStandardsAreShared: what one producer's encoders have learned to hold, another
+// need not make anew.
+func TestStandardsAreShared(t *testing.T) {
+	a, err := NewRegistry()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := NewRegistry(WithLevel(Gzip, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id := None; id <= Zstd; id++ {
+		one, _ := a.Lookup(id)
+		two, _ := b.Lookup(id)
+		if (one == two) != (id != Gzip) {
+			t.Errorf("%s is the same codec: %v", id, one == two)
+		}
+	}
+}

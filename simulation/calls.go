@@ -180,13 +180,17 @@ func (l *workload) produce(c *sendCall) ([]troupe.RecordMetadata, error) {
 // fill makes the input of a call: an entry for each run of records of one topic,
 // which a SendBatch puts together by topic. It returns what was given.
 func (c *sendCall) fill(l *workload, records []*produced) (given []messages.Record) {
+	given = make([]messages.Record, 0, len(records))
+	c.records = make([]*produced, 0, len(records))
+	all := make([]troupe.Message, 0, len(records)) // of all entries, one after the other
 	for _, r := range records {
 		m := l.message(r)
 		if n := len(c.entries); n == 0 || c.entries[n-1].Topic != r.topic {
-			c.entries = append(c.entries, troupe.TopicMessages{Topic: r.topic})
+			c.entries = append(c.entries, troupe.TopicMessages{Topic: r.topic, Messages: all[len(all):]})
 		}
 		e := &c.entries[len(c.entries)-1]
-		e.Messages = append(e.Messages, troupe.Message{Key: m.Key, Value: m.Value, Headers: m.Headers, Partition: m.Partition, Timestamp: m.Timestamp})
+		all = append(all, troupe.Message{Key: m.Key, Value: m.Value, Headers: m.Headers, Partition: m.Partition, Timestamp: m.Timestamp})
+		e.Messages = all[len(all)-len(e.Messages)-1 : len(all) : len(all)]
 		given = append(given, m)
 	}
 	var topics []string

@@ -2,6 +2,8 @@ package simulation
 
 import (
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 )
 
@@ -186,9 +188,43 @@ type standing struct {
 
 type check struct {
 	*History
+	*scratch
 	found      [][]standing // by index in Writes
 	lost       bool         // something was cut off
 	violations []Violation
+}
+
+// scratch is the memory that one check leaves to the next.
+type scratch struct {
+	known map[string]int32 // by value: the index in Writes
+	stand [][]standing
+	once  []standing
+	slots []int
+	kept  map[lane]last
+	named map[sequenceName]int32
+	index map[uint64]int
+	acked map[standing]int
+	room  []logPlace
+}
+
+var scratches = sync.Pool{New: func() any {
+	return &scratch{
+		known: make(map[string]int32), kept: make(map[lane]last), named: make(map[sequenceName]int32),
+		index: make(map[uint64]int), acked: make(map[standing]int),
+	}
+}}
+
+// leave ends the use of the scratch.
+func (c *check) leave() {
+	s := c.scratch
+	c.scratch, c.found = nil, nil
+	clear(s.known)
+	clear(s.stand)
+	clear(s.kept)
+	clear(s.named)
+	clear(s.index)
+	clear(s.acked)
+	scratches.Put(s)
 }
 
 func (c *check) add(class Class, format string, args ...any) {
@@ -197,7 +233,8 @@ func (c *check) add(class Class, format string, args ...any) {
 
 // Check says what is wrong with a history. It is a function of the history alone.
 func Check(h *History) []Violation {
-	c := &check{History: h, violations: append([]Violation(nil), h.Observed...)}
+	c := &check{History: h, scratch: scratches.Get().(*scratch), violations: append([]Violation(nil), h.Observed...)}
+	defer c.leave()
 	c.find()
 	for i := range h.Writes {
 		w := &h.Writes[i]
@@ -218,12 +255,14 @@ func Check(h *History) []Violation {
 
 // find looks up where each value stands.
 func (c *check) find() {
-	known := make(map[string]int32, len(c.Writes))
+	known := c.known
 	for i := range c.Writes {
 		known[c.Writes[i].Value] = int32(i)
 	}
-	c.found = make([][]standing, len(c.Writes))
-	once := make([]standing, len(c.Writes)) // most stand once, and need no slice of their own
+	c.stand = append(c.stand[:0], make([][]standing, len(c.Writes))...)
+	c.once = slices.Grow(c.once[:0], len(c.Writes))[:len(c.Writes)] // most stand once, and need no slice of their own
+	c.found = c.stand
+	once := c.once
 	for l := range c.Logs {
 		c.lost = c.lost || c.Logs[l].Lost
 		for offset, e := range c.Logs[l].Entries {

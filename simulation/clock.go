@@ -21,8 +21,9 @@ type clock struct {
 	// heap has the timers that are set, the earliest first; none is in it twice.
 	// Each entry has four below it.
 	heap []deadline
-	// spent are timers that nobody knows any more.
+	// spent are timers that nobody knows any more, made is where new ones come from.
 	spent []*timer
+	made  *pages[timer]
 }
 
 // deadline is an entry of the heap, with what entries are compared by.
@@ -58,7 +59,7 @@ func (c *clock) Read() (seams.Instant, int64) {
 func (c *clock) NewTimer(fire func()) seams.Timer { return c.newTimer(fire) }
 
 func (c *clock) newTimer(fire func()) *timer {
-	t := &timer{}
+	t := &c.made.take(1)[:1][0]
 	c.init(t, fire)
 	return t
 }

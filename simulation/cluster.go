@@ -98,6 +98,11 @@ type ClusterSettings struct {
 	AutoCreate bool `json:"auto_create,omitempty"`
 	// ForgetAfter is producer.id.expiration.ms; 0: 3 h.
 	ForgetAfter Duration `json:"forget_after,omitempty"`
+	// ServeAtOnce is the least time that a broker has to wait before it serves a
+	// request for the wait to be a turn of its own; 0: it always is.
+	ServeAtOnce Duration `json:"serve_at_once,omitempty"`
+	// Brisk followers do not fetch once more only to find that there is nothing.
+	Brisk bool `json:"brisk,omitempty"`
 	// Kafka3 is for brokers that behave as 3.9 does; else as 4.3.
 	Kafka3 bool `json:"kafka_3,omitempty"`
 }
@@ -123,7 +128,7 @@ const (
 
 // modern is a cluster of n brokers of the newest age.
 func modern(n int) *ClusterSettings {
-	c := &ClusterSettings{}
+	c := &ClusterSettings{Brisk: true}
 	for range n {
 		c.Brokers = append(c.Brokers, BrokerSettings{Produce: newestProduce, Metadata: newestMetadata})
 	}

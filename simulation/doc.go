@@ -38,7 +38,10 @@
 //   - TryProduce from a turn, messages.Produce from an actor, Produce and Flush
 //     from a caller that waits, Send and SendBatch with acks and codec of their own;
 //     callbacks that are slow or panic, or call Send, Flush or Close
+//   - now and then, records of which a hundred do not fit into the buffer
 //   - two topics, with the record's time or the broker's, and one that never exists
+//   - a runtime that looks and tries again at once, or takes its time, and brokers
+//     that serve a request at once, or in a turn of their own
 //   - an hour without records, after which brokers have forgotten the producer
 //   - sockets that are slow, cut, refused, that hang, that fail half-way through
 //     a write, and whose last requests reach the broker after the client has sent

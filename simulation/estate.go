@@ -26,6 +26,7 @@ type estate struct {
 	copies   buffers // for what callers give the producer
 	heap     []deadline
 	spent    []*timer
+	timers   pages[timer]
 	runnable []turn
 	seen     []string
 	faults   injector
@@ -51,7 +52,7 @@ var (
 
 func newEstate() *estate {
 	e := &estate{name: fmt.Sprintf("world-%d", worlds.Add(1))}
-	e.bytes.size, e.produced.size, e.records.size, e.entries.size = 64<<10, 64, 1024, 1024
+	e.bytes.size, e.produced.size, e.records.size, e.entries.size, e.timers.size = 64<<10, 64, 1024, 1024, 64
 	return e
 }
 
@@ -72,6 +73,7 @@ func (w *World) bequeath() {
 	e.produced.reset()
 	e.records.reset()
 	e.entries.reset()
+	e.timers.reset()
 	estates.Put(e)
 }
 

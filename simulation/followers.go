@@ -35,7 +35,8 @@ func (c *cluster) armFetcher(b *node) {
 }
 
 // fetch is a turn of a broker's fetcher: one fetch for each partition in line.
-// Those that brought something stay in line.
+// Those that brought something stay in line, or with Brisk followers those that may
+// bring more.
 func (c *cluster) fetch(b *node) {
 	b.armed = false
 	now := c.now()
@@ -44,7 +45,8 @@ func (c *cluster) fetch(b *node) {
 	for _, p := range line {
 		again := false
 		if p.lags[b.id-1] <= seams.Instant(now) {
-			_, again = c.model.Fetch(p.TopicPartition, b.id, 1+c.nature.IntN(8))
+			_, moved, more := c.model.Fetch(p.TopicPartition, b.id, 1+c.nature.IntN(8))
+			again = more || moved && !c.settings.Brisk
 		}
 		if p.fetched[b.id-1] = again; again {
 			b.fetches = append(b.fetches, p)

@@ -281,6 +281,13 @@ func (f *injector) happens(kind Kind, at place) *Fault {
 	return f.take(fault)
 }
 
+// may reports whether faults of a kind can come at all. Where they cannot, nobody
+// needs to count occurrences.
+func (f *injector) may(kind Kind) bool {
+	k := &f.kinds[kind]
+	return k.due > 0 || len(k.targeted) > 0
+}
+
 // aimedAt counts an occurrence for the faults that have a target, and decides
 // whether one of them comes now.
 func (f *injector) aimedAt(kind Kind, at place) *Fault {

@@ -227,8 +227,7 @@ func (c *check) together() {
 	if len(c.Together) == 0 {
 		return
 	}
-	index := make(map[uint64]int, len(c.Writes))
-	at := make(map[standing]int) // who was acknowledged there
+	index, at := c.index, c.acked // at says who was acknowledged there
 	for i := range c.Writes {
 		w := &c.Writes[i]
 		index[w.ID] = i

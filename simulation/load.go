@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/troupe-kafka/troupe"
+	"github.com/troupe-kafka/troupe/codecs"
 	"github.com/troupe-kafka/troupe/messages"
 )
 
@@ -44,6 +45,9 @@ type Load struct {
 	CloseAt     Duration `json:"close_at,omitempty"`
 	CloseBy     string   `json:"close_by,omitempty"`
 	CloseWithin Duration `json:"close_within,omitempty"`
+	// Size is the most bytes of the value of a record, so that a few fill the buffer;
+	// 0: a size drawn below 700.
+	Size int `json:"size,omitempty"`
 	// Quiet is how long nobody produces from QuietAt on: long enough for brokers to
 	// forget the producer.
 	QuietAt Duration `json:"quiet_at,omitempty"`
@@ -71,7 +75,7 @@ const (
 )
 
 // drawLoad draws the load of a run, and what of its other settings follows.
-func drawLoad(r *rand.Rand, s *Settings) {
+func drawLoad(r *rand.Rand, s *Settings, longRun bool) {
 	l := &Load{Callers: slices.Clone(callerNames[:])}
 	if r.IntN(2) == 0 {
 		r.Shuffle(len(l.Callers), func(i, k int) { l.Callers[i], l.Callers[k] = l.Callers[k], l.Callers[i] })
@@ -98,7 +102,7 @@ func drawLoad(r *rand.Rand, s *Settings) {
 	case r.IntN(12) == 0:
 		l.QuietAt, l.Quiet = s.Span/2, Duration(between(r, quietLeast, quietMost))
 		l.Stamped, l.Unknown = false, false // brokers forget by the records' time
-		s.MetadataMaxAge = Duration(5 * time.Minute)
+		s.MetadataMaxAge = Duration(one(r, 5*time.Minute, 25*time.Minute, 25*time.Minute))
 		// An accumulator that ends makes its successor careful anyway.
 		s.MetadataIdle = Duration(one(r, 5*time.Minute, 3*time.Hour, 3*time.Hour))
 		// So is whoever goes on with another connection.
@@ -107,6 +111,13 @@ func drawLoad(r *rand.Rand, s *Settings) {
 		s.Cluster.ForgetAfter = Duration(forgetSoon)
 	}
 	s.Load = l
+	s.drawPaces(r)
+	if !longRun && s.Abrupt+l.Quiet == 0 && r.IntN(300) == 0 {
+		// Records that fill the buffer, from callers that do not wait: others would for
+		// a minute and longer, again and again. It takes ten times the time of a run.
+		l.Size, l.Callers, l.Unknown = largeSize, []string{callerNames[callerTry], callerNames[callerActor]}, false
+		s.BufferBytes, s.PaceBytes, s.Compression = 1<<20, 8<<20, codecs.None.String()
+	}
 }
 
 // load is the run's, or what plans have that are older than it.
@@ -130,10 +141,14 @@ func (s *Settings) topics() []Topic {
 }
 
 // promptly is how long a record takes at the most when nothing is wrong; mostParked
-// is more records than the parking of a topic holds.
+// is more records than the parking of a topic holds, parkedSize the most bytes of
+// the value of one, and largeSize of a record of which a hundred do not fit into a
+// buffer.
 const (
 	promptly   = time.Second
 	mostParked = 1000
+	parkedSize = 4 << 10
+	largeSize  = 40 << 10
 )
 
 // probeBesideUnknown fills the parking of a topic that does not exist, and looks
@@ -144,7 +159,7 @@ func (r *run) probeBesideUnknown() {
 		return
 	}
 	for full := false; !full; {
-		p := l.recordFor(unknownTopic, callerTry, 700, false)
+		p := l.recordFor(unknownTopic, callerTry, parkedSize, false)
 		err := l.call(p, r.producer.TryProduce, l.shared)
 		full = errors.Is(err, messages.ErrBufferFull)
 		if err != nil && !full || len(l.records) > l.planned+mostParked {

@@ -34,6 +34,7 @@ type network struct {
 	nature    *rand.Rand
 	kafka     kafka
 	trace     *trace
+	atOnce    time.Duration // ClusterSettings.ServeAtOnce
 	dialled   int64
 	hanging   int // dials that nobody answers
 	open      []*socket
@@ -113,6 +114,7 @@ func (f *fifo[T]) pop() T {
 type pipe struct {
 	socket *socket
 	timer  timer
+	turn   func() // next
 	queue  fifo[delivery]
 	last   seams.Instant
 }
@@ -139,7 +141,7 @@ func (p *pipe) put(delay time.Duration, d delivery) {
 
 func (p *pipe) arm() {
 	if p.timer.clock == nil {
-		p.socket.network.scheduler.clock.init(&p.timer, p.next)
+		p.socket.network.scheduler.clock.init(&p.timer, p.turn)
 	}
 	p.timer.Reset(p.queue.first().at)
 }
@@ -168,13 +170,14 @@ func lost(*socket, delivery) {}
 func (e *estate) socket(n int) *socket {
 	if n > len(e.sockets) {
 		c := &socket{}
-		c.write, c.serve = c.writeOne, c.serveOne
+		c.write, c.serve, c.inbound.turn, c.requests.turn = c.writeOne, c.serveOne, c.inbound.next, c.requests.next
 		e.sockets = append(e.sockets, c)
 	}
 	c := e.sockets[n-1]
 	*c = socket{
 		write: c.write, serve: c.serve, outbox: c.outbox, waiting: c.waiting,
-		inbound: pipe{socket: c, queue: c.inbound.queue}, requests: pipe{socket: c, queue: c.requests.queue},
+		inbound:  pipe{socket: c, turn: c.inbound.turn, queue: c.inbound.queue},
+		requests: pipe{socket: c, turn: c.requests.turn, queue: c.requests.queue},
 	}
 	c.outbox.forgetAll()
 	c.waiting.forgetAll()
@@ -440,7 +443,12 @@ func (c *socket) serveNext() {
 	if f := c.network.faults.happens(SlowAnswer, place{broker: c.broker}); f != nil {
 		delay = time.Duration(f.For)
 	}
-	c.network.scheduler.clock.after(max(delay, c.late.Sub(c.network.scheduler.clock.now)), c.serve)
+	delay = max(delay, c.late.Sub(c.network.scheduler.clock.now))
+	if delay < c.network.atOnce {
+		c.serveOne() // in the turn in which it arrived, or the one before it was answered
+		return
+	}
+	c.network.scheduler.clock.after(delay, c.serve)
 }
 
 // serveOne hands a request to the broker.

@@ -136,6 +136,12 @@ func (a *Attempt) follows(b *Attempt) bool {
 		a.Entry.Epoch == b.Entry.Epoch && a.Entry.Sequence == b.Entry.Sequence+1
 }
 
+// sequenceName is one sequence of an epoch, in one partition.
+type sequenceName struct {
+	id                     int64
+	epoch, place, sequence int32
+}
+
 // reuse judges that a sequence never names another record, appended or not, and
 // that the first a broker is sent of an epoch is 0: nothing follows before it has
 // been acknowledged once.
@@ -145,13 +151,9 @@ func (c *check) reuse() {
 		partition int32
 		life      int // a topic that was created again is another
 	}
-	type name struct {
-		id                     int64
-		epoch, place, sequence int32
-	}
 	places := make(map[place]int32)
 	at, last := int32(-1), place{}
-	named := make(map[name]int32, len(c.Attempts))
+	named := c.named
 	for i := range c.Attempts {
 		a := &c.Attempts[i]
 		if a.Entry.ProducerID < 0 {
@@ -165,7 +167,7 @@ func (c *check) reuse() {
 			}
 			at, last = known, p
 		}
-		key := name{a.Entry.ProducerID, int32(a.Entry.Epoch), at, a.Entry.Sequence}
+		key := sequenceName{a.Entry.ProducerID, int32(a.Entry.Epoch), at, a.Entry.Sequence}
 		before, ok := named[key]
 		if !ok {
 			named[key] = int32(i)

@@ -41,12 +41,13 @@ func (c *check) order() {
 		life   int
 		leader int32
 	}
-	kept := make(map[lane]last)
+	kept := c.scratch.kept
 	var cut map[led]last
 	if c.lost {
 		cut = make(map[led]last)
 	}
-	var places []logPlace
+	places := c.room
+	defer func() { c.room = places[:0] }()
 	for _, i := range c.byOrder() {
 		w := &c.Writes[i]
 		if w.Answers == 0 || w.Silent {
@@ -170,7 +171,8 @@ func (c *check) byOrder() []int {
 	for i := range c.Writes {
 		most = max(most, c.Writes[i].Order)
 	}
-	slots := make([]int, most+1)
+	slots := append(c.slots[:0], make([]int, most+1)...)
+	c.slots = slots
 	for i := range c.Writes {
 		if o := c.Writes[i].Order; o > 0 {
 			slots[o] = i + 1

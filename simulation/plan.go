@@ -53,7 +53,7 @@ type Plan struct {
 }
 
 // HarnessVersion changes when a seed means another run than before.
-const HarnessVersion = 4
+const HarnessVersion = 5
 
 // WritePlan writes a plan as JSON.
 func WritePlan(w io.Writer, p *Plan) error {

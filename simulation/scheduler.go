@@ -49,7 +49,7 @@ type turn struct {
 func newScheduler(random *rand.Rand, e *estate) *scheduler {
 	s := &scheduler{random: random, policy: policy(random.IntN(int(policies))), runnable: e.runnable}
 	s.maxTurn = [...]int64{1, 2_000, 50_000}[random.IntN(3)]
-	s.clock = &clock{scheduler: s, heap: e.heap, spent: e.spent}
+	s.clock = &clock{scheduler: s, heap: e.heap, spent: e.spent, made: &e.timers}
 	return s
 }
 

@@ -36,6 +36,11 @@ type Settings struct {
 	ResendInnocent bool `json:"resend_innocent,omitempty"`
 	// MetadataHedge is how long a broker may let a refresh wait; 0: the default.
 	MetadataHedge Duration `json:"metadata_hedge,omitempty"`
+	// MetadataMinAge is the least time between two refreshes, RetryTime the first
+	// wait before another try, RetryTimeMax the longest; 0: the defaults.
+	MetadataMinAge Duration `json:"metadata_min_age,omitempty"`
+	RetryTime      Duration `json:"retry_time,omitempty"`
+	RetryTimeMax   Duration `json:"retry_time_max,omitempty"`
 	// Abrupt is when the producer is ended in the middle of it all; 0: it is not.
 	Abrupt Duration `json:"abrupt,omitempty"`
 	// Close is how it is ended: stop, poison or now.
@@ -46,10 +51,13 @@ type Settings struct {
 // one draws one of several.
 func one[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }
 
+// longFrom is how many records a run has at the most that is not a long one.
+const longFrom = 300
+
 // drawSettings draws the settings of a run of so many records.
 func drawSettings(r *rand.Rand, records int) Settings {
 	longest := 3
-	if records > 300 {
+	if records > longFrom {
 		longest = 14
 	}
 	s := Settings{
@@ -90,6 +98,17 @@ func drawSettings(r *rand.Rand, records int) Settings {
 	s.Cluster.Kafka3 = r.IntN(3) == 0
 	s.MetadataHedge = Duration(one(r, 20*time.Millisecond, 500*time.Millisecond, 2*time.Second))
 	return s
+}
+
+// drawPaces draws how often the runtime looks and tries again, and how many turns
+// brokers take.
+func (s *Settings) drawPaces(r *rand.Rand) {
+	if r.IntN(20) == 0 { // not more often: with longer waits a seed finds less
+		s.MetadataMinAge = Duration(one(r, 0, 300*time.Millisecond, time.Second))
+		s.RetryTime = Duration(one(r, 20*time.Millisecond, 300*time.Millisecond, time.Second))
+		s.RetryTimeMax = Duration(one(r, time.Second, 3*time.Second))
+	}
+	s.Cluster.ServeAtOnce, s.Cluster.Brisk = Duration(one(r, 0, time.Millisecond, time.Millisecond)), r.IntN(4) > 0
 }
 
 // drawCluster draws the ages of three brokers: most often the same.
@@ -137,6 +156,14 @@ func (s *Settings) options() []troupe.Option {
 	}
 	if s.MetadataHedge > 0 {
 		options = append(options, troupe.WithMetadataHedge(time.Duration(s.MetadataHedge)))
+	}
+	if s.MetadataMinAge > 0 {
+		options = append(options, troupe.WithMetadataMinAge(time.Duration(s.MetadataMinAge)))
+	}
+	if s.RetryTime > 0 {
+		retry := troupe.DefaultRetryPolicy()
+		retry.InitialRetryTime, retry.MaxRetryTime = time.Duration(s.RetryTime), time.Duration(s.RetryTimeMax)
+		options = append(options, troupe.WithRetry(retry))
 	}
 	if s.ResendInnocent {
 		options = append(options, troupe.WithResendInnocent(true))

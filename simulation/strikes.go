@@ -112,7 +112,7 @@ func (c *cluster) moveAfter(p *partition, pick uint32) {
 	c.now()
 	if pick>>4&1 == 0 {
 		for _, b := range c.brokers {
-			_, _ = c.model.Fetch(p.TopicPartition, b.id, 1<<20)
+			_, _, _ = c.model.Fetch(p.TopicPartition, b.id, 1<<20)
 		}
 	}
 	old, _ := c.model.Leader(p.TopicPartition)

@@ -105,6 +105,9 @@ func newWorkload(r *run, records int) *workload {
 	}
 	beyond := l.random.IntN(6) == 0
 	size := [...]int{20, 100, 100, 700}[l.random.IntN(4)]
+	if l.load.Size > 0 {
+		size = l.load.Size
+	}
 	largest := 1 + l.random.IntN(60)
 	span := time.Duration(r.settings.Span)
 	for task := range callers {
@@ -160,7 +163,7 @@ func (l *workload) contextsOf(n *int) { *n = 1 + l.random.IntN(30) }
 // lengths, offset, time, and a header.
 const encodingAdds = 64
 
-var padding = strings.Repeat("x", 1024)
+var padding = strings.Repeat("x", largeSize)
 
 // record makes up one record: keyed, to a partition, or neither.
 func (l *workload) record(task, size int, beyond bool) *produced {

@@ -126,6 +126,7 @@ func NewWorld(c Config) (*World, error) {
 		w.faults = newInjector(w.estate, w.trace, c.Faults, c.heal)
 	}
 	w.network = &network{scheduler: w.scheduler, faults: w.faults, nature: w.stream(3), trace: w.trace, wrong: w.violation, estate: w.estate}
+	w.network.atOnce = time.Duration(c.cluster.ServeAtOnce)
 	w.kafka = newCluster(surroundings{
 		scheduler: w.scheduler, faults: w.faults, trace: w.trace, nature: w.stream(4), wrong: w.violation,
 		cut: w.network.cutAll, topics: c.Topics, settings: c.cluster, rate: c.BrokerBytesPerSecond, lie: c.lie, estate: w.estate,
@@ -355,9 +356,8 @@ func (w *World) finish() {
 
 // left is the actors of the world that still exist.
 func (w *World) left() []string {
-	slices.Sort(w.seen)
 	var left []string
-	for _, path := range slices.Compact(w.seen) {
+	for _, path := range w.seen {
 		id := path
 		if !strings.HasPrefix(path, w.trace.prefix) {
 			id = w.name + "/" + path // one of Spawn
@@ -366,7 +366,8 @@ func (w *World) left() []string {
 			left = append(left, w.trace.short(path))
 		}
 	}
-	return left
+	slices.Sort(left)
+	return slices.Compact(left) // who was restarted was seen more than once
 }
 
 // receiveTrace is the trace as the mailboxes see it.
@@ -422,7 +423,7 @@ const plannedPanic = "a planned panic of a callback"
 // crash makes an actor fail instead of handling a message. Faults without a
 // target happen to the runtime's actors alone.
 func (w *World) crash(path string, message any) {
-	if !crashable(message) {
+	if !w.faults.may(ActorCrash) || !crashable(message) {
 		return
 	}
 	at := place{actor: w.trace.short(path), message: message}

@@ -56,6 +56,7 @@ func Props(c Config) *actor.Props {
 		b := &broker{Config: c, path: path, timing: seams.Never, state: newState(config{
 			id: c.Info.ID, clientID: s.ClientID, requestMaxBytes: s.RequestMaxBytes, maxInFlight: s.MaxInFlight,
 			requestTimeout: s.RequestTimeout, timeoutSlack: s.RequestTimeoutSlack, connectionIdle: s.ConnectionIdle, slowRequest: s.SlowRequest,
+			maxRetryTime: s.Retry.MaxRetryTime,
 		}, c.Identity)}
 		if before != nil {
 			b.inherit(before)
@@ -248,7 +249,9 @@ func (b *broker) answerControl(c actor.Context, r *request, frame []byte) error 
 		err = protocol.CheckControlResponse(response.Key(), r.version, body)
 	}
 	if err == nil {
-		err = response.ReadFrom(append([]byte(nil), body...))
+		// All that it keeps of the frame are tags that nobody knows, and so nobody
+		// reads: names are copied.
+		err = response.ReadFrom(body)
 	}
 	answer := &messages.ControlResponse{Ticket: r.control.Ticket, Broker: b.Info.ID, Response: response}
 	if err != nil {

@@ -118,9 +118,10 @@ func (k *connection) tellBroker(c actor.Context, reason error) {
 // handshake share one limit, so that somebody else can be asked soon.
 func (k *connection) limit(step string, end seams.Instant) {
 	k.stopPatience()
-	socket := k.link.connection
-	reason := fmt.Errorf("%w: no %s within %v", messages.ErrRequestTimeout, step, end.Sub(k.dialled))
-	k.patience = k.settings.Clock.NewTimer(func() { socket.Close(reason) })
+	socket, allowed := k.link.connection, end.Sub(k.dialled)
+	k.patience = k.settings.Clock.NewTimer(func() {
+		socket.Close(fmt.Errorf("%w: no %s within %v", messages.ErrRequestTimeout, step, allowed))
+	})
 	k.patience.Reset(end)
 }
 

@@ -24,6 +24,7 @@ type config struct {
 	timeoutSlack    time.Duration
 	connectionIdle  time.Duration
 	slowRequest     time.Duration
+	maxRetryTime    time.Duration
 }
 
 // laneState is one connection of the broker, or the place of one.
@@ -51,6 +52,7 @@ type request struct {
 	deadline    seams.Instant
 	allowed     time.Duration // from the write to the deadline
 	doubt       seams.Instant // when to ask whether somebody else leads by now
+	doubted     time.Duration // how long it waited for that, the last time
 	batches     []part
 	encoder     protocol.ProduceEncoder
 	noAcks      bool
@@ -264,7 +266,7 @@ func (s *State) sendProduce(c messages.Class, r *request, now seams.Instant) [][
 	}
 	r.allowed = timeout + s.timeoutSlack
 	r.deadline = now.Add(r.allowed)
-	r.doubt = now.Add(s.slowRequest)
+	r.doubt, r.doubted = now.Add(s.slowRequest), s.slowRequest
 	topics := groupByTopic(r.batches)
 	e := &r.encoder
 	e.Begin(r.version, r.correlation, s.clientID, nil, c.Acks.Wire(), int32(timeout/time.Millisecond), topics)
@@ -470,11 +472,14 @@ func (s *State) expired(now seams.Instant) []messages.Lane {
 
 // inDoubt reports whether a produce request has been open for so long that the
 // cluster may have chosen other leaders, of which a broker that is paused or cut
-// off will never tell. It says so again and again, as long as one is open.
+// off will never tell. It says so again and again, as long as one is open, at the
+// pace of retries where that is slower.
 func (s *State) inDoubt(now seams.Instant) (doubt bool) {
 	for l := range s.lanes {
 		if in := s.lanes[l].inFlight; len(in) > 0 && in[0].control == nil && in[0].doubt <= now {
-			in[0].doubt = now.Add(s.slowRequest)
+			r := in[0]
+			r.doubted = min(2*r.doubted, max(s.slowRequest, s.maxRetryTime))
+			r.doubt = now.Add(r.doubted)
 			doubt = true
 		}
 	}
@@ -547,11 +552,11 @@ func (s *State) nextControl(now seams.Instant) *request {
 	s.control = s.control[1:]
 	lane.correlation++
 	lane.lastUsed = now
-	r := &request{
-		lane: messages.LaneControl, correlation: lane.correlation, control: m.ControlRequest,
-		deadline: now.Add(s.requestTimeout), allowed: s.requestTimeout,
-	}
+	r := requests.Get().(*request)
+	r.lane, r.correlation, r.control, r.noAcks = messages.LaneControl, lane.correlation, m.ControlRequest, false
+	r.deadline, r.allowed = now.Add(s.requestTimeout), s.requestTimeout
 	r.holds.Store(2)
+	r.unwritten.Store(false)
 	r.version = min(lane.versions.Max[m.Request.Key()], m.Request.MaxVersion())
 	lane.inFlight = append(lane.inFlight, r)
 	return r

@@ -55,7 +55,10 @@ type State struct {
 	config
 	topics map[string]*trackedTopic
 	names  []string // sorted; the order of everything sent or published
-	view   *messages.ClusterView
+	// asked is names as requests have them, nil after a change: requests that are
+	// on their way keep what they were given.
+	asked []kmsg.MetadataRequestTopic
+	view  *messages.ClusterView
 
 	question  messages.Question
 	silent    map[int32]seams.Instant // brokers that let a refresh wait → passed over until
@@ -102,7 +105,7 @@ func (s *State) track(name string, now seams.Instant) {
 	}
 	s.topics[name] = &trackedTopic{stale: make(map[int32]int)}
 	at, _ := slices.BinarySearch(s.names, name)
-	s.names = slices.Insert(s.names, at, name)
+	s.names, s.asked = slices.Insert(s.names, at, name), nil
 	s.unsettled = 0
 	s.refreshAt = now
 }
@@ -110,7 +113,7 @@ func (s *State) track(name string, now seams.Instant) {
 func (s *State) forget(name string) {
 	delete(s.topics, name)
 	if at, ok := slices.BinarySearch(s.names, name); ok {
-		s.names = slices.Delete(s.names, at, at+1)
+		s.names, s.asked = slices.Delete(s.names, at, at+1), nil
 	}
 }
 
@@ -165,12 +168,13 @@ func (s *State) step(now seams.Instant) *messages.ControlRequest {
 	s.lastAt = now
 	r := kmsg.NewPtrMetadataRequest()
 	r.AllowAutoTopicCreation = s.autoCreate
-	r.Topics = []kmsg.MetadataRequestTopic{}
-	for _, name := range s.names {
-		t := kmsg.NewMetadataRequestTopic()
-		t.Topic = kmsg.StringPtr(name)
-		r.Topics = append(r.Topics, t)
+	if s.asked == nil {
+		s.asked = make([]kmsg.MetadataRequestTopic, len(s.names)) // not nil, which asks for all there are
+		for i, name := range s.names {
+			s.asked[i].Topic = kmsg.StringPtr(name)
+		}
 	}
+	r.Topics = s.asked
 	broker := s.sequence[s.candidate]
 	return &messages.ControlRequest{Broker: broker, Request: r, Ticket: s.question.Put(broker, now)}
 }
@@ -260,7 +264,7 @@ func (s *State) answered(m *messages.ControlResponse, now seams.Instant) (*messa
 	view.Brokers = make([]messages.BrokerInfo, 0, len(r.Brokers))
 	view.Topics = make([]messages.TopicInfo, 0, len(s.names))
 	for _, b := range r.Brokers {
-		info := messages.BrokerInfo{ID: b.NodeID, Address: joinHostPort(b.Host, b.Port)}
+		info := messages.BrokerInfo{ID: b.NodeID, Address: s.address(&b)}
 		if b.Rack != nil {
 			info.Rack = *b.Rack
 		}
@@ -268,15 +272,10 @@ func (s *State) answered(m *messages.ControlResponse, now seams.Instant) (*messa
 	}
 	slices.SortFunc(view.Brokers, func(a, b messages.BrokerInfo) int { return int(a.ID - b.ID) })
 	settled := true
-	answers := make(map[string]*kmsg.MetadataResponseTopic, len(r.Topics))
-	for i := range r.Topics {
-		if r.Topics[i].Topic != nil {
-			answers[*r.Topics[i].Topic] = &r.Topics[i]
-		}
-	}
-	for _, name := range s.names {
+	find := byName(r.Topics)
+	for i, name := range s.names {
 		t := s.topics[name]
-		if !s.mergeTopic(name, t, answers[name], m.Broker, len(view.Brokers)) {
+		if !s.mergeTopic(name, t, find(i, name), m.Broker, len(view.Brokers)) {
 			settled = false
 		}
 		view.Topics = append(view.Topics, t.info)
@@ -337,7 +336,7 @@ func (s *State) mergeTopic(name string, t *trackedTopic, answer *kmsg.MetadataRe
 			t.missingBy = broker
 		}
 		if !t.known || t.missing >= missingBeforeGone {
-			t.info = messages.TopicInfo{Name: name, Err: fmt.Errorf("%w: %w", messages.ErrUnknownTopic, code)}
+			t.info = messages.TopicInfo{Name: name, Err: errUnknownTopic}
 			t.info.Gone = t.known
 			t.known = false
 		}
@@ -392,6 +391,9 @@ func (s *State) mergeTopic(name string, t *trackedTopic, answer *kmsg.MetadataRe
 	t.info, t.known = info, info.Err == nil
 	return settled
 }
+
+// errUnknownTopic is what the cluster's word that it has no such topic becomes.
+var errUnknownTopic = fmt.Errorf("%w: %w", messages.ErrUnknownTopic, protocol.UnknownTopicOrPartition)
 
 // takeID reports whether an answer's topic is another than the one before. While
 // a cluster is upgraded, some brokers know ids and some do not, which makes it
@@ -448,6 +450,40 @@ func find(partitions []messages.PartitionInfo, id int32) (messages.PartitionInfo
 		}
 	}
 	return messages.PartitionInfo{}, false
+}
+
+// byName finds the answer about a topic by its name: most often in the place that
+// it had in the request.
+func byName(answers []kmsg.MetadataResponseTopic) func(place int, name string) *kmsg.MetadataResponseTopic {
+	var index map[string]*kmsg.MetadataResponseTopic
+	return func(place int, name string) *kmsg.MetadataResponseTopic {
+		if place < len(answers) && answers[place].Topic != nil && *answers[place].Topic == name {
+			return &answers[place]
+		}
+		if index == nil {
+			index = make(map[string]*kmsg.MetadataResponseTopic, len(answers))
+			for i := range answers {
+				if answers[i].Topic != nil {
+					index[*answers[i].Topic] = &answers[i]
+				}
+			}
+		}
+		return index[name]
+	}
+}
+
+// address is where a broker listens: as before, in the same string, or anew.
+func (s *State) address(b *kmsg.MetadataResponseBroker) string {
+	at, ok := slices.BinarySearchFunc(s.view.Brokers, b.NodeID, func(known messages.BrokerInfo, id int32) int { return int(known.ID - id) })
+	if ok {
+		known := s.view.Brokers[at].Address
+		if rest, same := strings.CutPrefix(known, b.Host); same && len(rest) > 1 && rest[0] == ':' {
+			if port, err := strconv.Atoi(rest[1:]); err == nil && port == int(b.Port) {
+				return known
+			}
+		}
+	}
+	return joinHostPort(b.Host, b.Port)
 }
 
 func joinHostPort(host string, port int32) string {

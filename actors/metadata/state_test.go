@@ -483,3 +483,29 @@ func FuzzAnswers(f *testing.F) {
 		}
 	})
 }
+
+// TestRequestsKeepTheirTopics: one on its way names what was wanted when it was made.
+func TestRequestsKeepTheirTopics(t *testing.T) {
+	d := newDesk(t, 1, "b")
+	names := func(r *messages.ControlRequest) (all []string) {
+		for _, topic := range r.Request.(*kmsg.MetadataRequest).Topics {
+			all = append(all, *topic.Topic)
+		}
+		return all
+	}
+	first := d.ask()
+	d.track("a", d.now)
+	d.refuse(first)
+	second := d.ask()
+	d.forget("b")
+	if got := names(first); !slices.Equal(got, []string{"b"}) {
+		t.Errorf("the first request names %v", got)
+	}
+	if got := names(second); !slices.Equal(got, []string{"a", "b"}) {
+		t.Errorf("the second request names %v", got)
+	}
+	d.refuse(second)
+	if got := names(d.ask()); !slices.Equal(got, []string{"a"}) {
+		t.Errorf("the third request names %v", got)
+	}
+}

@@ -2,6 +2,7 @@ package router
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -51,10 +52,12 @@ type keeper struct {
 	timer    seams.Timer
 	timing   seams.Instant // when timer is set to fire
 	idle     seams.Timer
+	idling   bool // idle is set: there are topics that may become idle
 	relax    seams.Timer
 	parkedIn map[*Topic]bool
 	absent   map[string]absences
 	doubted  map[*Topic]bool // whose last answer was not believed
+	crashes  int
 	stopping bool
 }
 
@@ -105,13 +108,13 @@ func (k *keeper) Receive(c actor.Context) {
 			k.timer = k.Settings.Clock.NewTimer(func() { system.Root.Send(self, &timerFired{}) })
 			k.relax = k.Settings.Clock.NewTimer(func() { system.Root.Send(self, &relaxDue{}) })
 			k.idle = k.Settings.Clock.NewTimer(func() { system.Root.Send(self, &idleDue{}) })
-			k.idle.Reset(now.Add(k.Settings.MetadataIdle / idleChecks))
 		}
 	case *messages.RoutesChanged:
 		k.brokers = m.Brokers
 		for i := range m.View.Topics {
 			k.update(c, answer{&m.View.Topics[i], m.View.AnsweredBy, len(m.View.Brokers)}, now)
 		}
+		k.watchIdle(now)
 	case *messages.Crashed:
 		k.recover(c, now)
 	case *messages.LeaderHinted:
@@ -128,8 +131,10 @@ func (k *keeper) Receive(c actor.Context) {
 	case *bufferHasRoom:
 		k.drainPending(c, m.topic)
 	case *idleDue:
-		k.retireIdle(c)
-		k.idle.Reset(now.Add(k.Settings.MetadataIdle / idleChecks))
+		k.idling = false
+		if k.retireIdle(c) {
+			k.watchIdle(now)
+		}
 	case *bufferPaced:
 		// What the leader is to catch up with must be on its way.
 		k.pressed(now)
@@ -157,6 +162,7 @@ func (k *keeper) Receive(c actor.Context) {
 // crash, here or at the root: timers that fired, topics that are wanted, room that
 // came, an idle time that is over. The root says again who leads what.
 func (k *keeper) recover(c actor.Context, now seams.Instant) {
+	k.crashes++
 	for _, t := range k.sorted() {
 		t.mu.Lock()
 		parked := len(t.parked) > 0
@@ -174,7 +180,16 @@ func (k *keeper) recover(c actor.Context, now seams.Instant) {
 	k.timing = seams.Never
 	k.wakeAt(now.Add(parkedSweep))
 	k.relax.Reset(now.Add(relaxEvery))
-	k.idle.Reset(now.Add(k.Settings.MetadataIdle / idleChecks))
+	k.idling = false
+	k.watchIdle(now)
+}
+
+// watchIdle has the topics looked at for idle ones, in a while.
+func (k *keeper) watchIdle(now seams.Instant) {
+	if !k.idling {
+		k.idling = true
+		k.idle.Reset(now.Add(k.Settings.MetadataIdle / idleChecks))
+	}
 }
 
 // wakeAt asks for a sweep at an instant, or before it.
@@ -302,6 +317,13 @@ func (k *keeper) update(c actor.Context, info answer, now seams.Instant) {
 	if old == nil {
 		old = &routes{}
 	}
+	if k.isNoNews(old, info.TopicInfo) {
+		delete(k.doubted, t)
+		t.err.Store(nil)
+		t.refreshed()
+		k.drain(c, t, old)
+		return
+	}
 	exist := make([]bool, len(old.boxes))
 	for i, box := range old.boxes {
 		exist[i] = box != nil
@@ -317,19 +339,24 @@ func (k *keeper) update(c actor.Context, info answer, now seams.Instant) {
 	delete(k.doubted, t)
 	t.err.Store(nil)
 	rt := k.route(c, t, old, &s, info.ID, after)
-	t.mu.Lock()
-	t.refreshes++
-	t.asked = false
+	left := make([]messages.Appender, 0, len(s.gone))
 	for _, id := range s.gone {
-		t.departLocked(old.boxes[id])
+		left = append(left, old.boxes[id])
 	}
-	t.mu.Unlock()
+	t.refreshed(left...)
 	k.drain(c, t, rt)
 	for _, id := range s.gone {
 		delete(k.hinted[t.name], id)
 		k.Settings.Log.Warn().Str("topic", t.name).Int32("partition", id).Msg("the partition is gone; its records fail")
 		k.end(old.boxes[id], fmt.Errorf("%w: topic %s has no partition %d any more", messages.ErrUnknownPartition, t.name, id))
 	}
+}
+
+// isNoNews reports whether an answer says what the routes have already, as most
+// refreshes do: then there is no table to make and nobody to tell.
+func (k *keeper) isNoNews(rt *routes, info *messages.TopicInfo) bool {
+	return len(rt.live) == len(rt.boxes) && rt.crashes == k.crashes && maps.EqualFunc(rt.brokers, k.brokers, (*actor.PID).Equal) &&
+		len(k.hinted[info.Name])+len(k.absent[info.Name]) == 0 && isKnown(info, rt.infos, rt.epochs)
 }
 
 // doubt is what becomes of an answer that cannot be true: a topic that is known
@@ -354,7 +381,7 @@ func (k *keeper) route(c actor.Context, t *Topic, old *routes, s *shape, id [16]
 	n := len(s.infos)
 	rt := &routes{
 		infos: s.infos, boxes: make([]messages.Appender, n), epochs: make([]int32, n),
-		live: make([]messages.Appender, 0, n), available: make([]int32, 0, n),
+		live: make([]messages.Appender, 0, n), available: make([]int32, 0, n), brokers: k.brokers, crashes: k.crashes,
 	}
 	for i := range rt.boxes {
 		if !s.exists(i) {
@@ -471,15 +498,16 @@ func (k *keeper) retireTopic(t *Topic, rt *routes) bool {
 
 // retireIdle ends the accumulators of topics that got no record for the idle
 // time. Callers who come after find the topic unknown, park their records, and
-// have it looked up again.
-func (k *keeper) retireIdle(c actor.Context) {
+// have it looked up again. It reports whether there are others left to look at.
+func (k *keeper) retireIdle(c actor.Context) (left bool) {
 	for _, t := range k.sorted() {
-		t.depart() // forgets those that left and have nothing left
-		rt := t.routes.Load()
-		if rt == nil || k.parkedIn[t] {
+		left = t.depart() > 0 || left // forgets those that left and have nothing left
+		rt := t.known()
+		if rt == nil {
 			continue
 		}
-		if !k.retireTopic(t, rt) {
+		if rt = t.routes.Load(); rt == nil || k.parkedIn[t] || !k.retireTopic(t, rt) {
+			left = true
 			continue
 		}
 		for _, box := range rt.live {
@@ -489,6 +517,7 @@ func (k *keeper) retireIdle(c actor.Context) {
 		t.rouse()
 		c.Send(k.Root, &messages.ForgetTopic{Name: t.name})
 	}
+	return left
 }
 
 func (k *keeper) spawn(c actor.Context, t *Topic, id [16]byte, partition int32, after messages.Identity) messages.Appender {

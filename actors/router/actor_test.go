@@ -365,6 +365,27 @@ func TestIdleTopicsRetire(t *testing.T) {
 	}
 }
 
+// TestNobodyLooksForIdleTopics where there are none: not before the first, and not
+// after the last.
+func TestNobodyLooksForIdleTopics(t *testing.T) {
+	w := newWorld(t)
+	w.topic("t")
+	looks := func() int {
+		_, set := w.clock.Timers()
+		return set
+	}
+	for range 2 {
+		if n := looks(); n != 0 {
+			t.Errorf("%d timers are set without a topic", n)
+		}
+		w.found(topicOf("t", 0))
+		if n := looks(); n != 1 {
+			t.Errorf("%d timers are set with a topic", n)
+		}
+		w.clock.Advance(2 * time.Minute)
+	}
+}
+
 // TestRestartKeepsTheTable: a crash costs the actor nothing that it knew.
 func TestRestartKeepsTheTable(t *testing.T) {
 	w := newWorld(t)

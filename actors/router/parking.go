@@ -303,6 +303,18 @@ func (t *Topic) known() *routes {
 	return t.pending
 }
 
+// refreshed takes note of an answer about the topic, by which some partitions have
+// left.
+func (t *Topic) refreshed(left ...messages.Appender) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.refreshes++
+	t.asked = false
+	for _, box := range left {
+		t.departLocked(box)
+	}
+}
+
 // departLocked keeps partitions, which are about to leave the routes, in sight
 // until all their records have been called back for. Those that left in earlier
 // turns have been closed since, so what has nothing left will have nothing more.
@@ -312,10 +324,11 @@ func (t *Topic) departLocked(boxes ...messages.Appender) {
 }
 
 // depart is departLocked for those who do not hold the lock.
-func (t *Topic) depart(boxes ...messages.Appender) {
+func (t *Topic) depart(boxes ...messages.Appender) (left int) {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.departLocked(boxes...)
-	t.mu.Unlock()
+	return len(t.departed)
 }
 
 // forget makes the topic unknown again, and its partitions reachable for nobody.

@@ -72,6 +72,10 @@ type routes struct {
 	live      []messages.Appender // the boxes there are, in order
 	available []int32
 	epochs    []int32 // of the leaders
+	// What else decided who leads: the brokers there were, and how often the router
+	// had crashed, after which it cannot know whom it has told.
+	brokers map[int32]*actor.PID
+	crashes int
 }
 
 func (rt *routes) check(id int32) error {

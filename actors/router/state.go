@@ -2,6 +2,7 @@ package router
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/troupe-kafka/troupe/messages"
 	"github.com/troupe-kafka/troupe/partitioners"
@@ -114,4 +115,20 @@ func (a absences) note(id, by int32, brokers int) bool {
 	}
 	a[id] = n
 	return false
+}
+
+// isKnown reports whether an answer says of a topic, without gaps, what infos and
+// epochs say already.
+func isKnown(m *messages.TopicInfo, infos []partitioners.Partition, epochs []int32) bool {
+	if len(m.Partitions) != len(infos) {
+		return false
+	}
+	for i := range m.Partitions {
+		p, known := &m.Partitions[i], &infos[i]
+		if int(p.ID) != i || p.Leader != known.Leader || p.LeaderEpoch != epochs[i] ||
+			!slices.Equal(p.Replicas, known.Replicas) || !slices.Equal(p.ISR, known.ISR) {
+			return false
+		}
+	}
+	return true
 }

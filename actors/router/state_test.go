@@ -3,6 +3,7 @@ package router
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -162,5 +163,52 @@ func TestRandomAnswers(t *testing.T) {
 			}
 			old = exists
 		}
+	}
+}
+
+// TestNoNewsMakesNoTable: an answer that says what is known costs nothing, and
+// whatever is news in one is taken in.
+func TestNoNewsMakesNoTable(t *testing.T) {
+	w := newWorld(t)
+	topic := w.topic("t")
+	w.found(topicOf("t", 0, 1))
+	answer := func(change func(*messages.TopicInfo)) *routes {
+		info := topicOf("t", 0, 1)
+		change(&info)
+		w.found(info)
+		return topic.routes.Load()
+	}
+	same := func(*messages.TopicInfo) {}
+	before, refreshes := topic.routes.Load(), topic.refreshes
+	if answer(same) != before || topic.refreshes != refreshes+1 {
+		t.Errorf("a table is made of nothing new, or the answer is not counted: %d, then %d", refreshes, topic.refreshes)
+	}
+	for i, change := range []func(*messages.TopicInfo){
+		func(i *messages.TopicInfo) { i.Partitions[1].Leader = 2 },
+		func(i *messages.TopicInfo) { i.Partitions[1].LeaderEpoch = 7 },
+		func(i *messages.TopicInfo) { i.Partitions[1].Replicas = []int32{1, 2} },
+		func(i *messages.TopicInfo) { i.Partitions[1].ISR = []int32{1} },
+		func(i *messages.TopicInfo) { i.Partitions = i.Partitions[:1] },
+		func(i *messages.TopicInfo) { i.Partitions = append(i.Partitions, partOf(2, 2, 1)) },
+	} {
+		before := topic.routes.Load()
+		if answer(change) == before {
+			t.Errorf("change %d is no news", i)
+		}
+		if i < 5 {
+			answer(same)
+		}
+	}
+	whole := func(i *messages.TopicInfo) { i.Partitions = append(i.Partitions, partOf(2, 2, 1)) }
+	before = answer(whole)
+	system.Root.Send(w.keeper, &messages.Crashed{})
+	if before == answer(whole) {
+		t.Error("after a crash nobody knows who was told what")
+	}
+	before = answer(whole)
+	w.brokers = maps.Clone(w.brokers)
+	_, w.brokers[1] = newInbox("broker")
+	if before == answer(whole) {
+		t.Error("another incarnation of a broker is no news")
 	}
 }

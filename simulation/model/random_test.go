@@ -19,6 +19,7 @@ type life struct {
 	producers []*careful
 	hash      uint64
 	codes     map[protocol.ErrorCode]int
+	surprises int // fetches that changed something though the one before said that none would
 }
 
 type careful struct {
@@ -59,7 +60,12 @@ func (l *life) step(harm bool) {
 	case n < 60:
 		l.send(p, id)
 	case n < 110:
-		l.Replicate(p.tp, id, r.IntN(3))
+		n := r.IntN(3)
+		if _, _, more := l.Fetch(p.tp, id, n); n > 0 && !more {
+			if _, moved, _ := l.Fetch(p.tp, id, 1); moved {
+				l.surprises++
+			}
+		}
 	case n < 135:
 		l.Learn(id, 1+r.IntN(3))
 	case n < 150:
@@ -202,6 +208,9 @@ func TestNothingCommittedIsLost(t *testing.T) {
 				t.Fatalf("seed %d, step %d: %v", seed, n, err)
 			}
 		}
+		if l.surprises > 0 {
+			t.Errorf("seed %d: %d fetches were said to change nothing, and did", seed, l.surprises)
+		}
 		l.heal(t)
 		for _, p := range l.producers {
 			list := l.Committed(p.tp)
@@ -247,6 +256,9 @@ func TestHarm(t *testing.T) {
 			if err := l.Invariant(); err != nil {
 				t.Fatalf("seed %d, step %d: %v", seed, n, err)
 			}
+		}
+		if l.surprises > 0 {
+			t.Errorf("seed %d: %d fetches were said to change nothing, and did", seed, l.surprises)
 		}
 	}
 }

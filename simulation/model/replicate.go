@@ -8,29 +8,29 @@ import "slices"
 // Nothing happens while follower and leader do not agree on the leader's epoch,
 // one of them is down or cut off, or there is no such replica.
 func (c *Cluster) Replicate(tp TopicPartition, id int32, n int) int {
-	copied, _ := c.Fetch(tp, id, n)
+	copied, _, _ := c.Fetch(tp, id, n)
 	return copied
 }
 
-// Fetch is Replicate, and also says whether another fetch may bring something
-// though nothing else happens meanwhile.
-func (c *Cluster) Fetch(tp TopicPartition, id int32, n int) (copied int, again bool) {
+// Fetch is Replicate, and also says whether anything has changed by it, and whether
+// another fetch may change more though nothing else happens meanwhile.
+func (c *Cluster) Fetch(tp TopicPartition, id int32, n int) (copied int, moved, more bool) {
 	b := c.broker(id)
 	f := b.replica(tp)
 	if f == nil || !b.up || b.isolated || f.leads() || f.state.leader == noLeader {
-		return 0, false
+		return 0, false, false
 	}
 	from := c.broker(f.state.leader)
 	if !from.up || from.isolated {
-		return 0, false
+		return 0, false, false
 	}
 	leader := from.replica(tp)
 	if leader == nil || leader.topic != f.topic || !leader.leads() || leader.state.leaderEpoch != f.state.leaderEpoch {
-		return 0, false
+		return 0, false, false
 	}
 	known := leader.follower(id)
 	if known == nil {
-		return 0, false // the leader has not heard of this replica yet
+		return 0, false, false // the leader has not heard of this replica yet
 	}
 	end, hw, theirs, isr := f.end, f.hw, leader.hw, leader.state.isr
 	f.reconcile(leader, c.millis())
@@ -51,7 +51,10 @@ func (c *Cluster) Fetch(tp TopicPartition, id int32, n int) (copied int, again b
 	}
 	f.advanceStart(min(leader.start, f.end))
 	f.hw = max(min(leader.hw, f.end), f.start)
-	return len(batches), f.end != end || f.hw != hw || leader.hw != theirs || leader.state.isr != isr
+	moved = f.end != end || f.hw != hw || leader.hw != theirs || leader.state.isr != isr
+	// The leader knows that the follower has everything, and the follower knows it.
+	same := known.end == f.end && f.end == leader.end && f.hw == leader.hw && leader.state.isr.has(id)
+	return len(batches), moved, (moved || len(batches) > 0) && !same
 }
 
 // Follows says whether a broker believes that it follows a leader there.
