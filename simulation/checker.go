@@ -121,6 +121,8 @@ type Entry struct {
 	// epoch of the leader that appended it.
 	Offset      int64
 	LeaderEpoch int32
+	// Late says that the topic had been deleted, which its leader had not heard.
+	Late bool
 	// Gone says that nothing is at this offset any more.
 	Gone bool
 }

@@ -44,6 +44,25 @@ func refusedBefore(h *History) {
 	behind(h, "c", 1)
 }
 
+// believedAgain is what becomes of c and d when a and b are in the topic's newer
+// creation, and only a broker that has not heard of it answers: they go to the older
+// one, in the order of values.
+func believedAgain(h *History, late bool, values ...string) {
+	older := Log{Topic: "t", Visible: int64(len(values))}
+	for i, value := range values {
+		e := at(entry(value, int32(i)), int64(i), 1)
+		e.Epoch, e.Nth, e.Late = 2, i, late
+		older.Entries = append(older.Entries, e)
+	}
+	h.Logs = []Log{older, {Topic: "t", Life: 1, Visible: 2, Entries: []Entry{at(entry("a", 0), 0, 3), nth(at(entry("b", 1), 1, 3), 1)}}}
+	h.Attempts[0].Life, h.Attempts[1].Life = 1, 1
+	for i := range values {
+		w := &h.Writes[2+i]
+		w.Outcome, w.Error, w.Offset = Unknown, "in doubt", -1
+		h.Attempts[2+i] = Attempt{Topic: "t", Entry: older.Entries[i]}
+	}
+}
+
 // TestExcuses is what the cluster is to blame for, each with its neighbours that it
 // is not to blame for.
 func TestExcuses(t *testing.T) {
@@ -163,6 +182,9 @@ func TestExcuses(t *testing.T) {
 		}, nil},
 
 		// Order.
+		{"a leader that has not heard of the deletion takes what comes later", func(h *History) { believedAgain(h, true, "c", "d") }, nil},
+		{"in the wrong order", func(h *History) { believedAgain(h, true, "d", "c") }, []Class{NonmonotonicSend}},
+		{"it was not deleted yet", func(h *History) { believedAgain(h, false, "c", "d") }, []Class{NonmonotonicSend}},
 		{"a record that failed in doubt stands behind the next", func(h *History) {
 			behind(h, "c", 0)
 			fail(&h.Writes[2])

@@ -5,6 +5,7 @@ type lane struct {
 	topic     string
 	partition int32
 	line      int
+	late      bool // of them, what was appended to the topic after it had been deleted
 }
 
 // logPlace is where a record stands, or stood before it was cut off.
@@ -35,6 +36,11 @@ type last struct {
 // before one that it has. What stands under an older leader, and is lost, is not
 // compared with what a newer one has: two may take records at the same time, and
 // which of them a client believes in depends on whom it asked last.
+//
+// What a leader appends that has not heard that its topic was deleted has an order
+// of its own, too: a client that such brokers alone answer comes to believe in the
+// older creation again, and sends there what it admitted after it had sent to the
+// newer.
 func (c *check) order() {
 	type led struct {
 		lane
@@ -53,10 +59,14 @@ func (c *check) order() {
 		if w.Answers == 0 || w.Silent {
 			continue
 		}
-		at := lane{w.Topic, w.Partition, w.Line}
-		if places = c.keptPlaces(places[:0], i); len(places) > 0 {
-			before, ok := kept[at]
-			kept[at] = c.follows(before, ok, places, w)
+		at := lane{w.Topic, w.Partition, w.Line, false}
+		for _, late := range [...]bool{false, true} {
+			if places = c.keptPlaces(places[:0], i, late); len(places) > 0 {
+				of := at
+				of.late = late
+				before, ok := kept[of]
+				kept[of] = c.follows(before, ok, places, w)
+			}
 		}
 		if cut == nil || w.Outcome != OK || w.Offset < 0 {
 			continue
@@ -81,8 +91,9 @@ func (c *check) order() {
 // and out of order where it was not acknowledged: its place is at the offset that
 // was told, if nothing that was cut off stood at the same. One that failed in doubt
 // has no place if a broker took it that had forgotten the producer since it refused
-// what was on its way before it.
-func (c *check) keptPlaces(places []logPlace, i int) []logPlace {
+// what was on its way before it. Only places are meant that were taken late, or only
+// others.
+func (c *check) keptPlaces(places []logPlace, i int, late bool) []logPlace {
 	w := &c.Writes[i]
 	numbered := c.Numbered && !w.Unnumbered && !w.Weak
 	if w.Outcome != OK && !(numbered && w.Outcome == Unknown) {
@@ -92,7 +103,7 @@ func (c *check) keptPlaces(places []logPlace, i int) []logPlace {
 		at := c.placeOf(s)
 		l := &c.Logs[s.log]
 		switch {
-		case l.Topic != w.Topic || l.Partition != w.Partition:
+		case l.Topic != w.Topic || l.Partition != w.Partition || l.Entries[s.offset].Late != late:
 		case !l.Lost && w.Outcome == Unknown && l.tookAny(int(s.offset)):
 		case !l.Lost && (numbered || w.Offset < 0 || w.Offset == at.offset):
 			places = append(places, at)

@@ -60,7 +60,7 @@ func (c *cluster) logs(e *estate) []Log {
 func entryOfModel(e *model.Entry, value []byte) Entry {
 	return Entry{
 		Value: value, ProducerID: e.ProducerID, Epoch: e.ProducerEpoch, Sequence: e.Sequence, Start: e.Start,
-		First: e.First, Nth: e.Nth, Offset: e.Offset, LeaderEpoch: e.LeaderEpoch,
+		First: e.First, Nth: e.Nth, Late: e.Late, Offset: e.Offset, LeaderEpoch: e.LeaderEpoch,
 	}
 }
 

@@ -98,7 +98,7 @@ func (r *replica) entries(end int64) (list []Entry) {
 func (b *stored) entry(i int) Entry {
 	e := Entry{
 		Offset: b.base + int64(i), LeaderEpoch: b.epoch, ProducerID: b.ProducerID, ProducerEpoch: b.ProducerEpoch,
-		Sequence: -1, Start: b.start, First: b.first, Nth: b.nth, Record: b.Records[i],
+		Sequence: -1, Start: b.start, First: b.first, Nth: b.nth, Late: b.late, Record: b.Records[i],
 	}
 	if b.ProducerID >= 0 {
 		e.Sequence = protocol.AddSequence(b.BaseSequence, int32(i))

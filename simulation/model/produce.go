@@ -166,7 +166,7 @@ func (r *replica) produce(b *Batch, a *PartitionAnswer) (required int64) {
 	}
 	r.append(s)
 	p := r.topic.partitions[r.partition]
-	s.nth = len(p.ever)
+	s.nth, s.late = len(p.ever), r.topic.deleted
 	p.ever = append(p.ever, s)
 	r.advanceHW()
 	a.BaseOffset = s.base

@@ -21,6 +21,7 @@ type stored struct {
 	kept               bool  // scratch of history
 	first              bool  // the leader knew nothing of its producer
 	nth                int   // of the batches that leaders of the partition have appended
+	late               bool  // the topic had been deleted
 }
 
 func (b *stored) end() int64 { return b.base + int64(len(b.Records)) }

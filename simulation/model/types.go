@@ -194,7 +194,9 @@ type Entry struct {
 	Nth int
 	// First says that the record's batch was accepted by a leader that knew nothing
 	// of its producer, and so took any sequence.
-	First  bool
+	First bool
+	// Late says that the topic had been deleted, which its leader had not heard.
+	Late   bool
 	Record Record
 }
 
