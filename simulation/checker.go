@@ -23,6 +23,7 @@ const (
 	Phantom             Class = "phantom"              // in the log, and produced by nobody
 	SequenceGap         Class = "sequence-gap"         // the sequences of an epoch are not 0, 1, 2, …
 	SequenceReused      Class = "sequence-reused"      // a sequence named two records
+	Renumbered          Class = "renumbered"           // a record that a broker had taken was sent under another sequence
 	NoOutcome           Class = "no-outcome"           // admitted, and never answered
 	ManyOutcomes        Class = "many-outcomes"        // answered more than once
 	WrongOutcome        Class = "wrong-outcome"        // an answer that contradicts itself or the record
@@ -202,6 +203,7 @@ type scratch struct {
 	stand [][]standing
 	once  []standing
 	slots []int
+	taken []sequenceName // by index in Writes: what a broker took it under
 	kept  map[lane]last
 	named map[sequenceName]int32
 	index map[uint64]int

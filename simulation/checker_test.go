@@ -56,6 +56,13 @@ func findsOut(w *Write) {
 // fail makes a record one that was refused.
 func fail(w *Write) { w.Outcome, w.Error, w.Offset = Fail, "refused", -1 }
 
+// sentAnew sends a record again as the first of another epoch.
+func sentAnew(h *History, value string) {
+	e := entry(value, 0)
+	e.Epoch = 2
+	h.Attempts = append(h.Attempts, Attempt{Topic: "t", Entry: e, Refused: true})
+}
+
 // TestCheckerSees changes one thing in a good history, and wants it seen, and
 // nothing else.
 func TestCheckerSees(t *testing.T) {
@@ -139,6 +146,13 @@ func TestCheckerSees(t *testing.T) {
 		{"the first sequence is not 0", func(h *History) { h.Logs[1].Entries[0].Sequence = 4 }, []Class{SequenceGap}},
 		{"a new epoch goes on with the old sequence", func(h *History) { h.Logs[0].Entries[1].Epoch = 2 }, []Class{SequenceGap}},
 		{"a new epoch begins at 0", func(h *History) { h.Logs[0].Entries[1].Epoch, h.Logs[0].Entries[1].Sequence = 2, 0 }, nil},
+		{"what a broker had taken was sent under another number", func(h *History) { sentAnew(h, "b") }, []Class{Renumbered}},
+		{"what it had refused was", func(h *History) {
+			for i := range h.Attempts {
+				h.Attempts[i].Refused = h.Attempts[i].Refused || string(h.Attempts[i].Entry.Value) == "b"
+			}
+			sentAnew(h, "b")
+		}, nil},
 		{"an attempt had the sequence of another record", func(h *History) { h.Attempts = append(h.Attempts, Attempt{Topic: "t", Entry: entry("z", 1)}) }, []Class{SequenceReused}},
 		{"the cluster has lost it", func(h *History) { h.Logs[1].Lost, h.Logs[1].Committed = true, true }, nil},
 		{"the cluster has lost it elsewhere", func(h *History) {

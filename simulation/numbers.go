@@ -144,7 +144,8 @@ type sequenceName struct {
 
 // reuse judges that a sequence never names another record, appended or not, and
 // that the first a broker is sent of an epoch is 0: nothing follows before it has
-// been acknowledged once.
+// been acknowledged once. Nor is a record that a broker has taken sent under another:
+// whoever took it would take it again.
 func (c *check) reuse() {
 	type place struct {
 		topic     string
@@ -154,6 +155,7 @@ func (c *check) reuse() {
 	places := make(map[place]int32)
 	at, last := int32(-1), place{}
 	named := c.named
+	c.taken = append(c.taken[:0], make([]sequenceName, len(c.Writes))...)
 	for i := range c.Attempts {
 		a := &c.Attempts[i]
 		if a.Entry.ProducerID < 0 {
@@ -168,6 +170,17 @@ func (c *check) reuse() {
 			at, last = known, p
 		}
 		key := sequenceName{a.Entry.ProducerID, int32(a.Entry.Epoch), at, a.Entry.Sequence}
+		if w, ok := c.known[string(a.Entry.Value)]; ok {
+			if took := c.taken[w]; took != (sequenceName{}) && took.place == at+1 && (took.id != key.id || took.epoch != key.epoch || took.sequence != key.sequence) {
+				c.add(Renumbered, "partition %s/%d: record %d was taken under producer %d, epoch %d, sequence %d, and then sent under %d, %d, %d",
+					a.Topic, a.Partition, c.Writes[w].ID, took.id, took.epoch, took.sequence, key.id, key.epoch, key.sequence)
+			}
+			if !a.Refused {
+				took := key
+				took.place = at + 1 // 0: nobody took it
+				c.taken[w] = took
+			}
+		}
 		before, ok := named[key]
 		if !ok {
 			named[key] = int32(i)

@@ -115,7 +115,8 @@ func (l *lane) answerFrom(a *answer, i, end int32) (next int32) {
 	d := a.side
 	delivery := a.delivery
 	persisted, first := delivery.Status == messages.Persisted, delivery.Offset
-	if persisted && delivery.LogAppendTimeMs >= 0 {
+	brokersTime := delivery.LogAppendTimeMs >= 0
+	if persisted && brokersTime {
 		delivery.Timestamp = time.UnixMilli(delivery.LogAppendTimeMs)
 	}
 	callback, callbackEnd := -1, i
@@ -136,7 +137,7 @@ func (l *lane) answerFrom(a *answer, i, end int32) (next int32) {
 			if first >= 0 {
 				delivery.Offset = first + int64(i)
 			}
-			if delivery.LogAppendTimeMs < 0 && i >= stampEnd {
+			if !brokersTime && i >= stampEnd {
 				stamp, stampEnd = runOf(d.stamps, stamp, i, end, func(r stampRun) int32 { return r.first })
 				delivery.Timestamp = time.UnixMilli(d.stamps[stamp].unixMs)
 			}

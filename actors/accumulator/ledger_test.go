@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/troupe-kafka/troupe/codecs"
+	"github.com/troupe-kafka/troupe/memory"
 	"github.com/troupe-kafka/troupe/messages"
 	"github.com/troupe-kafka/troupe/protocol"
 )
@@ -28,6 +29,7 @@ func TestBookkeepingIsCharged(t *testing.T) {
 	hang, hanging := make(chan struct{}), make(chan struct{}, 1)
 	s.append("a", func(messages.Delivery) { hanging <- struct{}{}; <-hang })
 	<-hanging
+	eventually(t, "the write is over", func() bool { return s.budget.Used() < memory.LeastChunkBytes })
 	before := s.budget.Used()
 	if before <= 0 {
 		t.Errorf("%d bytes are charged for a batch whose callback hangs", before)
