@@ -184,6 +184,10 @@ func TestExcuses(t *testing.T) {
 		// Order.
 		{"a leader that has not heard of the deletion takes what comes later", func(h *History) { believedAgain(h, true, "c", "d") }, nil},
 		{"in the wrong order", func(h *History) { believedAgain(h, true, "d", "c") }, []Class{NonmonotonicSend}},
+		{"and what comes before, which it had when the topic was deleted", func(h *History) {
+			believedAgain(h, true, "d", "c")
+			h.Logs[0].Entries[0].Late = false
+		}, []Class{NonmonotonicSend}},
 		{"it was not deleted yet", func(h *History) { believedAgain(h, false, "c", "d") }, []Class{NonmonotonicSend}},
 		{"a record that failed in doubt stands behind the next", func(h *History) {
 			behind(h, "c", 0)

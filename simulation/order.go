@@ -62,9 +62,12 @@ func (c *check) order() {
 		at := lane{w.Topic, w.Partition, w.Line, false}
 		for _, late := range [...]bool{false, true} {
 			if places = c.keptPlaces(places[:0], i, late); len(places) > 0 {
-				of := at
-				of.late = late
+				of, other := at, at
+				of.late, other.late = late, !late
 				before, ok := kept[of]
+				if b, both := kept[other]; both && b.life == places[0].life && (!ok || before.before(b.logPlace)) {
+					before, ok = b, true // in the same creation there is one order
+				}
 				kept[of] = c.follows(before, ok, places, w)
 			}
 		}

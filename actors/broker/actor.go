@@ -154,7 +154,7 @@ func (b *broker) Receive(c actor.Context) {
 func (b *broker) pump(c actor.Context, now seams.Instant) {
 	for again := true; again; {
 		moved := b.state.moved
-		for _, class := range classes {
+		for _, class := range b.state.inTurn() {
 			b.pumpClass(c, class, now)
 		}
 		again = b.state.moved != moved
@@ -181,7 +181,7 @@ func (b *broker) pump(c actor.Context, now seams.Instant) {
 
 // pumpClass writes requests of one class while there is room.
 func (b *broker) pumpClass(c actor.Context, class messages.Class, now seams.Instant) {
-	for b.state.hasRoom(class.Lane, now) && len(*b.state.ready.of(class)) > 0 {
+	for b.state.canSend(class, now) {
 		r := requests.Get().(*request)
 		ok, needIdentity := b.state.assemble(class, r, now)
 		if needIdentity && !b.askedForID {

@@ -38,9 +38,12 @@ type laneState struct {
 	inFlight    []*request // in order of writing, which is the order of answers
 	correlation int32
 	throttled   seams.Instant // no request before (KIP-219)
-	gathering   seams.Instant // no further request before, if many are in flight
-	givenUp     bool          // its connection was told to close, and has not yet
-	lastUsed    seams.Instant
+	// gathering is, for each acks, before when no further request of it goes out if
+	// many are in flight: one of many small ones must not keep the others back.
+	gathering [messages.AcksNone + 1]seams.Instant
+	served    messages.Acks // of the last request
+	givenUp   bool          // its connection was told to close, and has not yet
+	lastUsed  seams.Instant
 }
 
 // request is one request in flight, reused when it is both settled and written.
@@ -119,20 +122,6 @@ type State struct {
 	moved    int // partitions that were in line for another class than they wanted
 }
 
-// classes in the order in which they are served.
-var classes = [...]messages.Class{
-	{Lane: messages.LaneProduce, Acks: messages.AcksAll},
-	{Lane: messages.LaneProduce, Acks: messages.AcksLeader},
-	{Lane: messages.LaneSlow, Acks: messages.AcksAll},
-	{Lane: messages.LaneSlow, Acks: messages.AcksLeader},
-	{Lane: messages.LaneNoAcks, Acks: messages.AcksNone},
-}
-
-// readyLines are the partitions in line, for each class.
-type readyLines [messages.Lanes][messages.AcksNone + 1][]messages.Taker
-
-func (l *readyLines) of(c messages.Class) *[]messages.Taker { return &l[c.Lane][c.Acks] }
-
 func newState(c config, identity messages.Identity) *State {
 	return &State{config: c, queued: make(map[messages.Taker]bool), identity: identity}
 }
@@ -163,26 +152,6 @@ func (s *State) identityChanged(i messages.Identity) {
 		delete(s.queued, t)
 		s.partitionReady(t, t.Class())
 	}
-}
-
-const (
-	// gatherFrom is how many requests in flight keep a broker busy: it serves one
-	// of a connection while the next is on its way.
-	gatherFrom = 2
-	// gatherTime is how long what becomes ready beyond them is gathered into one
-	// request, if no answer makes room before. A broker that is near answers
-	// earlier, and then gets few large requests for many small ones; one that is
-	// far still gets all it may have in flight.
-	gatherTime = time.Millisecond
-)
-
-// hasRoom reports whether a lane can take another request now.
-func (s *State) hasRoom(l messages.Lane, now seams.Instant) bool {
-	lane := &s.lanes[l]
-	if !lane.up || len(lane.inFlight) >= s.maxInFlight || now < lane.throttled {
-		return false
-	}
-	return len(lane.inFlight) < gatherFrom || now >= lane.gathering
 }
 
 // assemble takes batches of ready partitions into a request, and reports whether
@@ -281,7 +250,7 @@ func (s *State) sendProduce(c messages.Class, r *request, now seams.Instant) [][
 		}
 	}
 	lane.inFlight = append(lane.inFlight, r)
-	lane.gathering = now.Add(gatherTime)
+	lane.gathering[c.Acks], lane.served = now.Add(gatherTime), c.Acks
 	return e.Finish()
 }
 
@@ -520,8 +489,11 @@ func (s *State) nextDeadline(now seams.Instant) seams.Instant {
 		if lane.throttled > now && s.wants(messages.Lane(l)) {
 			at = min(at, lane.throttled)
 		}
-		if n := len(lane.inFlight); lane.gathering > now && gatherFrom <= n && n < s.maxInFlight && s.wants(messages.Lane(l)) {
-			at = min(at, lane.gathering)
+	}
+	for _, c := range classes {
+		lane := &s.lanes[c.Lane]
+		if until := lane.gathering[c.Acks]; until > now && s.hasRoom(c.Lane, now) && len(lane.inFlight) >= gatherFrom && len(*s.ready.of(c)) > 0 {
+			at = min(at, until)
 		}
 	}
 	if len(s.control) > 0 {

@@ -188,6 +188,9 @@ func (n *node) pause() error {
 		return fmt.Errorf("pause broker %d: %w", n.id, err)
 	}
 	n.paused = true
+	if err := awaitStopped(n.process.cmd.Process); err != nil {
+		return fmt.Errorf("pause broker %d: %w", n.id, err)
+	}
 	return nil
 }
 
