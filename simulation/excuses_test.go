@@ -44,6 +44,17 @@ func refusedBefore(h *History) {
 	behind(h, "c", 1)
 }
 
+// takenAgain is what becomes of a and b, of one Send, and of c behind them, when all
+// three are deleted and a broker that has forgotten b takes it again.
+func takenAgain(h *History) {
+	b := first(at(entry("b", 1), 3, 4))
+	b.Start, b.Nth = 3, 3
+	h.Logs = []Log{{Topic: "t", Start: 3, Visible: 4, Entries: []Entry{at(entry("a", 0), 0, 3), nth(at(entry("b", 1), 1, 3), 1), nth(at(entry("c", 2), 2, 3), 2), b}}}
+	h.Writes, h.Attempts = h.Writes[:3], h.Attempts[:3]
+	h.Writes[1].Offset = 3
+	h.Together = []Together{{[]uint64{1, 2}}}
+}
+
 // believedAgain is what becomes of c and d when a and b are in the topic's newer
 // creation, and only a broker that has not heard of it answers: they go to the older
 // one, in the order of values.
@@ -180,6 +191,16 @@ func TestExcuses(t *testing.T) {
 			h.Writes = append(h.Writes, Write{ID: 6, Value: "y", Topic: "t"}, Write{ID: 7, Value: "z", Topic: "t"})
 			h.Logs[0].Entries, h.Logs[0].Visible, h.Writes[3].Offset = []Entry{x, y, z, d}, 4, 3
 		}, nil},
+
+		// The records of one Send.
+		{"one of a Send was deleted, and its broker took it again", func(h *History) { takenAgain(h) }, nil},
+		{"what stood between them had been deleted, too", func(h *History) {
+			takenAgain(h)
+			l := &h.Logs[0]
+			l.Entries[1], l.Entries[2] = at(entry("c", 1), 1, 3), at(entry("b", 2), 2, 3)
+			h.Writes[1].Order, h.Writes[2].Order, h.Writes[2].Offset = 3, 2, 1
+			h.Attempts = nil
+		}, []Class{NonmonotonicSend}},
 
 		// Order.
 		{"a leader that has not heard of the deletion takes what comes later", func(h *History) { believedAgain(h, true, "c", "d") }, nil},

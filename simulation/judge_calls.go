@@ -222,7 +222,9 @@ func (l *workload) togethers() (all []Together) {
 }
 
 // together judges that the acknowledged records of one Send for one partition
-// stand side by side: no other acknowledged record stands between them.
+// stand side by side: no other acknowledged record stands between them. One that
+// was deleted, and that a broker took again which had forgotten it, stood where it
+// was deleted.
 func (c *check) together() {
 	if len(c.Together) == 0 {
 		return
@@ -237,8 +239,8 @@ func (c *check) together() {
 	}
 	for _, t := range c.Together {
 		for k := 1; k < len(t.Writes); k++ {
-			before, ok := c.acknowledgedAt(index[t.Writes[k-1]])
-			s, ok2 := c.acknowledgedAt(index[t.Writes[k]])
+			before, ok := c.stood(index[t.Writes[k-1]])
+			s, ok2 := c.stood(index[t.Writes[k]])
 			if !ok || !ok2 || s.log != before.log {
 				continue // lost, or the topic was created again
 			}
@@ -268,6 +270,22 @@ func (c *check) numbering() {
 			}
 		}
 	}
+}
+
+// stood is acknowledgedAt, or where the record stood in that log before it was
+// deleted, if it was acknowledged for what came after that.
+func (c *check) stood(i int) (standing, bool) {
+	at, ok := c.acknowledgedAt(i)
+	if !ok {
+		return at, false
+	}
+	again := &c.Logs[at.log].Entries[at.offset]
+	for _, s := range c.found[i] {
+		if s.log == at.log && s.offset < min(at.offset, again.Start) && again.First {
+			at = s
+		}
+	}
+	return at, true
 }
 
 // acknowledgedAt is where a record stands in the log as it was told.
