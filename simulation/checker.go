@@ -192,15 +192,14 @@ type standing struct {
 type check struct {
 	*History
 	*scratch
-	found      [][]standing // by index in Writes
-	lost       bool         // something was cut off
+	lost       bool // something was cut off
 	violations []Violation
 }
 
 // scratch is the memory that one check leaves to the next.
 type scratch struct {
 	known map[string]int32 // by value: the index in Writes
-	stand [][]standing
+	found [][]standing     // by index in Writes
 	once  []standing
 	slots []int
 	taken []sequenceName // by index in Writes: what a broker took it under
@@ -221,9 +220,9 @@ var scratches = sync.Pool{New: func() any {
 // leave ends the use of the scratch.
 func (c *check) leave() {
 	s := c.scratch
-	c.scratch, c.found = nil, nil
+	c.scratch = nil
 	clear(s.known)
-	clear(s.stand)
+	clear(s.found)
 	clear(s.kept)
 	clear(s.named)
 	clear(s.index)
@@ -263,9 +262,8 @@ func (c *check) find() {
 	for i := range c.Writes {
 		known[c.Writes[i].Value] = int32(i)
 	}
-	c.stand = append(c.stand[:0], make([][]standing, len(c.Writes))...)
+	c.found = append(c.found[:0], make([][]standing, len(c.Writes))...)
 	c.once = slices.Grow(c.once[:0], len(c.Writes))[:len(c.Writes)] // most stand once, and need no slice of their own
-	c.found = c.stand
 	once := c.once
 	for l := range c.Logs {
 		c.lost = c.lost || c.Logs[l].Lost

@@ -171,7 +171,7 @@ func (c *check) reuse() {
 		}
 		key := sequenceName{a.Entry.ProducerID, int32(a.Entry.Epoch), at, a.Entry.Sequence}
 		if w, ok := c.known[string(a.Entry.Value)]; ok {
-			if took := c.taken[w]; took != (sequenceName{}) && took.place == at+1 && (took.id != key.id || took.epoch != key.epoch || took.sequence != key.sequence) {
+			if took := c.taken[w]; took.place == at+1 && (took.id != key.id || took.epoch != key.epoch || took.sequence != key.sequence) {
 				c.add(Renumbered, "partition %s/%d: record %d was taken under producer %d, epoch %d, sequence %d, and then sent under %d, %d, %d",
 					a.Topic, a.Partition, c.Writes[w].ID, took.id, took.epoch, took.sequence, key.id, key.epoch, key.sequence)
 			}

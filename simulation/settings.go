@@ -103,7 +103,7 @@ func drawSettings(r *rand.Rand, records int) Settings {
 // drawPaces draws how often the runtime looks and tries again, and how many turns
 // brokers take.
 func (s *Settings) drawPaces(r *rand.Rand) {
-	if r.IntN(20) == 0 { // not more often: with longer waits a seed finds less
+	if r.IntN(20) == 0 { // else the defaults, which is what most users have
 		s.MetadataMinAge = Duration(one(r, 0, 300*time.Millisecond, time.Second))
 		s.RetryTime = Duration(one(r, 20*time.Millisecond, 300*time.Millisecond, time.Second))
 		s.RetryTimeMax = Duration(one(r, time.Second, 3*time.Second))

@@ -53,9 +53,14 @@ type perRecord[T comparable] struct {
 	values []T
 }
 
-// add takes the value of record i, which follows the last one.
+// add takes the value of record i, which follows the last one. Zeros before the
+// first that is not cost nothing: most callers give neither tags nor opaques.
 func (p *perRecord[T]) add(i int32, v T) {
+	var zero T
 	if len(p.values) == 0 {
+		if v == zero {
+			return
+		}
 		p.first = i
 	}
 	p.values = append(p.values, v)
@@ -268,12 +273,8 @@ func (b *batch) add(a *messages.Admission, unixMs int64, now seams.Instant) {
 			d.contexts = append(d.contexts, contextRun{i, a.Context})
 		}
 	}
-	if r.Tag != 0 || len(d.tags.values) > 0 {
-		d.tags.add(i, r.Tag)
-	}
-	if r.Opaque != nil || len(d.opaques.values) > 0 {
-		d.opaques.add(i, r.Opaque)
-	}
+	d.tags.add(i, r.Tag)
+	d.opaques.add(i, r.Opaque)
 	b.timeoutMs = max(b.timeoutMs, a.TimeoutMs)
 	if a.Urgent {
 		b.urgent = true

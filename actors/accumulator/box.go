@@ -22,7 +22,7 @@ import (
 // lost when one crashes. Locks are held for the time of an encoding or a
 // decision; whatever follows from it happens after unlocking.
 type Box struct {
-	mu    sync.Mutex
+	mu    sync.Mutex // first: in one line of the processor's cache with what the state begins with
 	state State
 
 	*seams.Mailbox

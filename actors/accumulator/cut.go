@@ -93,10 +93,6 @@ func (w *sideWalk) copyTo(d *side, kept, index int32) {
 			d.contexts = append(d.contexts, contextRun{kept, c})
 		}
 	}
-	if tag := old.tags.at(index); tag != 0 || len(d.tags.values) > 0 {
-		d.tags.add(kept, tag)
-	}
-	if opaque := old.opaques.at(index); opaque != nil || len(d.opaques.values) > 0 {
-		d.opaques.add(kept, opaque)
-	}
+	d.tags.add(kept, old.tags.at(index))
+	d.opaques.add(kept, old.opaques.at(index))
 }

@@ -119,8 +119,8 @@ func (l *lane) answerFrom(a *answer, i, end int32) (next int32) {
 	if persisted && brokersTime {
 		delivery.Timestamp = time.UnixMilli(delivery.LogAppendTimeMs)
 	}
-	callback, callbackEnd := -1, i
-	stamp, stampEnd := -1, i
+	callback, callbackEnd := 0, i
+	stamp, stampEnd := 0, i
 	for ; i < end; i++ {
 		if i >= callbackEnd {
 			callback, callbackEnd = runOf(d.callbacks, callback, i, end, func(r callbackRun) int32 { return r.first })
@@ -151,7 +151,7 @@ func (l *lane) answerFrom(a *answer, i, end int32) (next int32) {
 // runOf returns which run holds for record i, searching on from the run at, and
 // up to which record, or end.
 func runOf[R any](runs []R, at int, i, end int32, first func(R) int32) (n int, until int32) {
-	at = runAt(runs, max(at, 0), i, first)
+	at = runAt(runs, at, i, first)
 	if at+1 < len(runs) {
 		end = min(end, first(runs[at+1]))
 	}

@@ -7,7 +7,7 @@ import (
 	"github.com/troupe-kafka/troupe/seams"
 )
 
-// classes in the order in which they are served.
+// classes in the order in which they are served, but for inTurn.
 var classes = [...]messages.Class{
 	{Lane: messages.LaneProduce, Acks: messages.AcksAll},
 	{Lane: messages.LaneProduce, Acks: messages.AcksLeader},

@@ -264,7 +264,7 @@ func (s *State) answered(m *messages.ControlResponse, now seams.Instant) (*messa
 	view.Brokers = make([]messages.BrokerInfo, 0, len(r.Brokers))
 	view.Topics = make([]messages.TopicInfo, 0, len(s.names))
 	for _, b := range r.Brokers {
-		info := messages.BrokerInfo{ID: b.NodeID, Address: s.address(&b)}
+		info := messages.BrokerInfo{ID: b.NodeID, Address: joinHostPort(b.Host, b.Port)}
 		if b.Rack != nil {
 			info.Rack = *b.Rack
 		}
@@ -272,10 +272,15 @@ func (s *State) answered(m *messages.ControlResponse, now seams.Instant) (*messa
 	}
 	slices.SortFunc(view.Brokers, func(a, b messages.BrokerInfo) int { return int(a.ID - b.ID) })
 	settled := true
-	find := byName(r.Topics)
-	for i, name := range s.names {
+	answers := make(map[string]*kmsg.MetadataResponseTopic, len(r.Topics))
+	for i := range r.Topics {
+		if r.Topics[i].Topic != nil {
+			answers[*r.Topics[i].Topic] = &r.Topics[i]
+		}
+	}
+	for _, name := range s.names {
 		t := s.topics[name]
-		if !s.mergeTopic(name, t, find(i, name), m.Broker, len(view.Brokers)) {
+		if !s.mergeTopic(name, t, answers[name], m.Broker, len(view.Brokers)) {
 			settled = false
 		}
 		view.Topics = append(view.Topics, t.info)
@@ -450,40 +455,6 @@ func find(partitions []messages.PartitionInfo, id int32) (messages.PartitionInfo
 		}
 	}
 	return messages.PartitionInfo{}, false
-}
-
-// byName finds the answer about a topic by its name: most often in the place that
-// it had in the request.
-func byName(answers []kmsg.MetadataResponseTopic) func(place int, name string) *kmsg.MetadataResponseTopic {
-	var index map[string]*kmsg.MetadataResponseTopic
-	return func(place int, name string) *kmsg.MetadataResponseTopic {
-		if place < len(answers) && answers[place].Topic != nil && *answers[place].Topic == name {
-			return &answers[place]
-		}
-		if index == nil {
-			index = make(map[string]*kmsg.MetadataResponseTopic, len(answers))
-			for i := range answers {
-				if answers[i].Topic != nil {
-					index[*answers[i].Topic] = &answers[i]
-				}
-			}
-		}
-		return index[name]
-	}
-}
-
-// address is where a broker listens: as before, in the same string, or anew.
-func (s *State) address(b *kmsg.MetadataResponseBroker) string {
-	at, ok := slices.BinarySearchFunc(s.view.Brokers, b.NodeID, func(known messages.BrokerInfo, id int32) int { return int(known.ID - id) })
-	if ok {
-		known := s.view.Brokers[at].Address
-		if rest, same := strings.CutPrefix(known, b.Host); same && len(rest) > 1 && rest[0] == ':' {
-			if port, err := strconv.Atoi(rest[1:]); err == nil && port == int(b.Port) {
-				return known
-			}
-		}
-	}
-	return joinHostPort(b.Host, b.Port)
 }
 
 func joinHostPort(host string, port int32) string {
