@@ -235,6 +235,10 @@ func (s *State) appendRecord(a *messages.Admission, box *Box, unixMs int64, now 
 	if a.Context != nil && len(o.side.contexts) == 1 && o.side.contexts[0].first == o.count-1 {
 		wakeAt = min(wakeAt, now.Add(contextSweep))
 	}
+	if a.Admitted != 0 {
+		// It waited elsewhere: its time is over before the batch's would be.
+		wakeAt = min(wakeAt, a.Admitted.Add(s.deliveryTimeout))
+	}
 	if o.bytes+a.Bytes > s.limit.bytes {
 		s.sealOpen(now)
 		review = true

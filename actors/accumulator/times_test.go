@@ -6,8 +6,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/troupe-kafka/troupe/memory"
 	"github.com/troupe-kafka/troupe/messages"
 	"github.com/troupe-kafka/troupe/protocol"
+	"github.com/troupe-kafka/troupe/seams"
 )
 
 var (
@@ -102,5 +104,32 @@ func TestNewestTimeIsOfWhatIsLeft(t *testing.T) {
 			t.Fatalf("after a split: %v, want %d", a, want)
 		}
 		split.deliver(a, okResult(0))
+	}
+}
+
+// TestRecordThatWaitedElsewhereHasItsOwnDeadline: its batch is younger than it is,
+// and so are records before it.
+func TestRecordThatWaitedElsewhereHasItsOwnDeadline(t *testing.T) {
+	r := newRig(t, testConfig())
+	r.now = seams.Instant(time.Hour)
+	clock, _ := r.enact()
+	timeout := testConfig().deliveryTimeout
+	for _, waited := range []time.Duration{0, time.Minute, timeout - time.Second, time.Millisecond} {
+		a := admission("waited", func(messages.Delivery) {})
+		a.Bytes = protocol.RecordUpperBound(0, len(a.Record.Value), nil)
+		a.Admitted = r.now.Add(-waited)
+		chunk, err := r.budget.TryAcquire(r.box.Account(), memory.SmallChunkBytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		chunks := []*memory.Chunk{chunk}
+		before := clock.at
+		if n, _ := r.box.AppendAll([]messages.Admission{*a}, &chunks); n != 1 {
+			t.Fatal("not taken")
+		}
+		r.budget.Release(chunks...)
+		if want := a.Admitted.Add(timeout); clock.at > want || clock.at != want && clock.at != before {
+			t.Errorf("after a wait of %v the timer fires in %v", waited, clock.at.Sub(r.now))
+		}
 	}
 }
