@@ -82,5 +82,8 @@ func (f *ConnectionFailure) Error() string {
 // Unwrap returns the reason.
 func (f *ConnectionFailure) Unwrap() error { return f.Reason }
 
+// ExpectedFailure implements seams.Expected.
+func (f *ConnectionFailure) ExpectedFailure() {}
+
 // BrokerMoved tells a broker that its node has another address now.
 type BrokerMoved struct{ Address string }

@@ -114,3 +114,10 @@ func (s *Settings) Props(path string, producer actor.Producer, more ...actor.Pro
 	}, more...)
 	return actor.PropsFromProducer(producer, opts...)
 }
+
+// LogPanic begins a line about a panic: what was recovered, and where it happened.
+// Whoever recovers calls it in the deferred function.
+func (s *Settings) LogPanic(reason any) *zerolog.Event {
+	text, stack := seams.Described(reason)
+	return s.Log.Error().Str("panic", text).Str("stack", stack)
+}

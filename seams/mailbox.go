@@ -174,7 +174,7 @@ func (m *Mailbox) run() {
 func (m *Mailbox) invoke(message any, system bool) {
 	defer func() {
 		if reason := recover(); reason != nil {
-			m.invoker.EscalateFailure(reason, message)
+			m.invoker.EscalateFailure(panicOf(reason), message)
 		}
 	}()
 	if m.tracer != nil {

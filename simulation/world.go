@@ -408,7 +408,7 @@ func (l *logWatch) WriteLevel(level zerolog.Level, line []byte) (int, error) {
 		_, _ = fmt.Fprintf(w.config.Log, "%12v %s", time.Duration(w.clock.now), line)
 	}
 	text := string(line)
-	if level >= zerolog.ErrorLevel && !strings.Contains(text, `"panic":{}`) && !strings.Contains(text, plannedPanic) && (w.excused == nil || !w.excused(text)) {
+	if level >= zerolog.ErrorLevel && !strings.Contains(text, `"panic":"`+plannedCrash+`"`) && !strings.Contains(text, plannedPanic) && (w.excused == nil || !w.excused(text)) {
 		w.violation(RuntimeError, "the runtime logged: %s", strings.TrimSpace(text))
 	}
 	return len(line), nil
@@ -417,6 +417,14 @@ func (l *logWatch) WriteLevel(level zerolog.Level, line []byte) (int, error) {
 // crashed is what an actor panics with when a fault says so, and plannedPanic
 // what a callback does.
 type crashed struct{}
+
+// Error implements error.
+func (crashed) Error() string { return plannedCrash }
+
+// ExpectedFailure implements seams.Expected: nobody needs the stack.
+func (crashed) ExpectedFailure() {}
+
+const plannedCrash = "a planned crash of an actor"
 
 const plannedPanic = "a planned panic of a callback"
 

@@ -12,10 +12,12 @@ import (
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
+	"github.com/rs/zerolog"
 
 	"github.com/troupe-kafka/troupe"
 	"github.com/troupe-kafka/troupe/messages"
 	"github.com/troupe-kafka/troupe/protocol"
+	"github.com/troupe-kafka/troupe/seams"
 )
 
 var oneTopic = []Topic{{Name: "t", Partitions: 2}}
@@ -257,6 +259,22 @@ func TestTheTraceIsComplete(t *testing.T) {
 	for _, want := range []string{`"to":"me","what":"asks","with":"7 "`, `"cause":1,"from":"me","to":"mine","what":"*struct { N int }"`} {
 		if !strings.Contains(lines.String(), want) {
 			t.Errorf("no %s in\n%s", want, &lines)
+		}
+	}
+}
+
+// TestOnlyPlannedPanicsAreExcused: the runtime survives its own bugs, and says so
+// only in its log.
+func TestOnlyPlannedPanicsAreExcused(t *testing.T) {
+	for _, c := range []struct {
+		reason  any
+		planned bool
+	}{{crashed{}, true}, {plannedPanic, true}, {errors.New("a bug"), false}, {&seams.Panic{Reason: "index out of range"}, false}} {
+		w := &World{}
+		s := messages.Settings{Log: zerolog.New(&logWatch{w})}
+		s.LogPanic(c.reason).Msg("an actor panicked")
+		if excused := len(w.observed) == 0; excused != c.planned {
+			t.Errorf("a panic with %v: excused %v", c.reason, excused)
 		}
 	}
 }

@@ -2,7 +2,9 @@ package supervisor
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
+	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 
@@ -67,6 +69,8 @@ type root struct {
 	identity  messages.Identity
 	asked     int // rotates over brokers for requests that any can answer
 	known     []int32
+	crashes   map[string]*crashes // of children, by id
+	random    *rand.Rand
 	view      *messages.ClusterView // the latest; nil: none yet
 	isReady   bool
 	closing   bool
@@ -80,6 +84,7 @@ func Start(parent actor.SpawnerContext, c Config) (*Troupe, error) {
 	r := &root{
 		Config: c, shared: &shared{ready: seams.NewLatch(s.Parking), stopped: seams.NewLatch(s.Parking)},
 		nodes: make(map[int32]*node), spawned: make(map[int32]int), identity: messages.NoIdentity, processID: s.Name + "/router-process",
+		crashes: make(map[string]*crashes), random: s.Randomness.For(s.Name + "/crashes"),
 	}
 	s.Sequences, s.Stamps, s.Gate = sequencer.NewLedger(), seams.NewStamps(s.Clock), s.NewGate()
 	r.budget = memory.NewBudget(s.BufferBytes, s.Parking)
@@ -96,7 +101,7 @@ func Start(parent actor.SpawnerContext, c Config) (*Troupe, error) {
 	}
 	props := s.Props(s.Name, func() actor.Actor { return r }, actor.WithGuardian(guardian), actor.WithSupervisor(restartBugs{
 		settings: s, resumes: func(child *actor.PID) bool { return r.router.Equal(child) },
-		then: func(system *actor.ActorSystem, child *actor.PID) { system.Root.Send(r.self, &childCrashed{child}) },
+		then: func(system *actor.ActorSystem, child *actor.PID) { system.Root.Send(r.self, &childCrashed{who: child}) },
 	}))
 	pid, err := parent.SpawnNamed(props, s.Name)
 	if err != nil {
@@ -114,10 +119,31 @@ func Start(parent actor.SpawnerContext, c Config) (*Troupe, error) {
 
 // childCrashed tells the root that a child crashed and goes on; it has lost the
 // message that it crashed over.
-type childCrashed struct{ who *actor.PID }
+type childCrashed struct {
+	who    *actor.PID
+	waited bool
+}
+
+// crashes are how often a child has crashed, and when the last time.
+type crashes struct {
+	n  int
+	at seams.Instant
+}
+
+// crashMemory is how long a crash is remembered. A child that crashes again within
+// it is told again after a pause of the retry policy: it may have crashed over that.
+const crashMemory = time.Minute
 
 // childCrashed says again to a child what it may have lost.
-func (r *root) childCrashed(c actor.Context, who *actor.PID) {
+func (r *root) childCrashed(c actor.Context, m *childCrashed) {
+	if !m.waited {
+		if delay := r.crashDelay(m.who); delay > 0 {
+			self, system, clock := c.Self(), c.ActorSystem(), r.Settings.Clock
+			clock.NewTimer(func() { system.Root.Send(self, &childCrashed{m.who, true}) }).Reset(clock.Now().Add(delay))
+			return
+		}
+	}
+	who := m.who
 	c.Send(r.metadata, &messages.RefreshMetadata{Reason: "an actor crashed"})
 	for _, id := range r.order() {
 		if n := r.nodes[id]; n.pid.Equal(who) {
@@ -131,6 +157,24 @@ func (r *root) childCrashed(c actor.Context, who *actor.PID) {
 	if r.router.Equal(who) && r.view != nil {
 		r.clusterChanged(c)
 	}
+}
+
+// crashDelay counts a crash and returns the pause before the child is told again.
+func (r *root) crashDelay(who *actor.PID) time.Duration {
+	now := r.Settings.Clock.Now()
+	k := r.crashes[who.Id]
+	if k == nil {
+		k = &crashes{}
+		r.crashes[who.Id] = k
+	}
+	if now.Sub(k.at) > crashMemory {
+		k.n = 0
+	}
+	k.n, k.at = k.n+1, now
+	if k.n == 1 {
+		return 0
+	}
+	return r.Settings.Retry.Delay(k.n-1, r.random)
 }
 
 // recover derives again what the root has to tell, after it crashed itself.
@@ -186,10 +230,10 @@ func (r *root) Receive(c actor.Context) {
 		r.view = m.View
 		r.clusterChanged(c)
 	case *childCrashed:
-		r.childCrashed(c, m.who)
+		r.childCrashed(c, m)
 	case *messages.Crashed:
 		s := r.Settings
-		s.Log.Error().Interface("panic", m.Reason).Str("actor", s.Name).Type("message", m.Message).Msg("an actor panicked: this is a bug; it goes on and its records are kept")
+		s.LogPanic(m.Reason).Str("actor", s.Name).Type("message", m.Message).Msg("an actor panicked: this is a bug; it goes on and its records are kept")
 		r.recover(c)
 	case *messages.RefreshFailed, *messages.LeaderHinted:
 		c.Send(r.router, m)
@@ -314,6 +358,7 @@ func (r *root) clusterChanged(c actor.Context) {
 		}
 		if !slices.Contains(r.known, id) && !r.leads(r.view, id) {
 			c.Stop(r.nodes[id].pid)
+			delete(r.crashes, r.nodes[id].pid.Id)
 			delete(r.nodes, id)
 			continue
 		}

@@ -37,7 +37,7 @@ func (s *Reconnect) HandleFailure(system *actor.ActorSystem, parent actor.Superv
 	err, _ := reason.(error)
 	expected := errors.As(err, &failure)
 	if !expected {
-		s.settings.Log.Error().Interface("panic", reason).Str("actor", child.Id).Msg("a connection actor panicked: this is a bug")
+		s.settings.LogPanic(reason).Str("actor", child.Id).Msg("a connection actor panicked: this is a bug")
 	}
 	s.mu.Lock()
 	s.forgetOthers(parent.Children())
@@ -94,7 +94,7 @@ type restartBugs struct {
 
 // HandleFailure implements actor.SupervisorStrategy.
 func (s restartBugs) HandleFailure(system *actor.ActorSystem, parent actor.Supervisor, child *actor.PID, _ *actor.RestartStatistics, reason, message any) {
-	s.settings.Log.Error().Interface("panic", reason).Str("actor", child.Id).Type("message", message).Msg("an actor panicked: this is a bug; it is restarted and its records are kept")
+	s.settings.LogPanic(reason).Str("actor", child.Id).Type("message", message).Msg("an actor panicked: this is a bug; it is restarted and its records are kept")
 	_, again := message.(*messages.Crashed)
 	switch {
 	case again:

@@ -304,8 +304,7 @@ func (b *Box) hand(r messages.TakeRequest) (a *attempt, status messages.TakeStat
 func (b *Box) stamped(a *attempt, r messages.TakeRequest) (ok bool) {
 	defer func() {
 		if reason := recover(); reason != nil {
-			b.settings.Log.Error().Str("topic", b.state.topic).Int32("partition", b.state.partition).
-				Interface("panic", reason).Msg("a batch could not be sealed")
+			b.bug(reason, "a batch could not be sealed")
 			b.settle(a, messages.Result{Now: r.Now, Broker: r.Broker, Err: errCrashed})
 			a.batch.release()
 			ok = false

@@ -23,7 +23,12 @@ func (b *Box) letGo(held *bool) {
 // survive is letGo for everybody else: callers, the broker, the router.
 func (b *Box) survive(held *bool, reason any, what string) {
 	b.letGo(held)
-	b.settings.Log.Error().Str("topic", b.state.topic).Int32("partition", b.state.partition).Interface("panic", reason).Msg(what)
+	b.bug(reason, what)
+}
+
+// bug reports a panic that was recovered in the deferred function that calls it.
+func (b *Box) bug(reason any, what string) {
+	b.settings.LogPanic(reason).Str("topic", b.state.topic).Int32("partition", b.state.partition).Msg(what)
 }
 
 // guarded decides under the lock and does what follows. A crash is survived.

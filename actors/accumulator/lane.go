@@ -107,8 +107,8 @@ func (l *lane) answer(a *answer) {
 func (l *lane) answerFrom(a *answer, i, end int32) (next int32) {
 	defer func() {
 		if reason := recover(); reason != nil {
-			l.box.settings.Log.Error().Str("topic", l.box.state.topic).Int32("partition", l.box.state.partition).
-				Int32("record", i).Interface("panic", reason).Msg("a delivery callback panicked")
+			l.box.settings.LogPanic(reason).Str("topic", l.box.state.topic).Int32("partition", l.box.state.partition).
+				Int32("record", i).Msg("a delivery callback panicked")
 			next = i + 1
 		}
 	}()

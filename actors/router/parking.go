@@ -28,7 +28,9 @@ type parking struct {
 	parked  []parked
 	chunks  []*memory.Chunk
 	flushes []*messages.FlushWaiter
-	pending *routes // known, but not drained into yet
+	// pending is known, and not drained into yet: what callers use is older, or
+	// there is nothing that they can use. Partitions of it may hold records.
+	pending *routes
 	// leaving is how many records are parked no more and have not been answered
 	// yet; a Flush that comes now waits for their callbacks, too.
 	leaving int
@@ -132,7 +134,7 @@ func (t *Topic) parkable(a *messages.Admission, since uint64) error {
 		if !set || rt.has(id) {
 			return errKnown
 		}
-		if t.refreshes != since {
+		if t.refreshes != since && (t.pending == nil || !t.pending.has(id)) {
 			return t.beyond(rt, id)
 		}
 	}
@@ -269,7 +271,7 @@ func (t *Topic) answerOne(f refusedRecord) {
 	}
 	defer func() {
 		if reason := recover(); reason != nil {
-			t.router.Settings.Log.Error().Str("topic", t.name).Interface("panic", reason).Msg("a delivery callback panicked")
+			t.router.Settings.LogPanic(reason).Str("topic", t.name).Msg("a delivery callback panicked")
 		}
 	}()
 	d := refusal(&f.record, nil)
@@ -292,15 +294,19 @@ func (t *Topic) refuseParked(cause error) {
 	t.finishParked(refused, chunks, flushes)
 }
 
-// known is the routes that callers use, or those that parked records are still
-// being drained into: both have partitions that hold records.
+// known is the newest routes: those that parked records are still being drained
+// into, or else those that callers use. It has every partition that lives.
 func (t *Topic) known() *routes {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if rt := t.routes.Load(); rt != nil {
-		return rt
+	return t.knownLocked()
+}
+
+func (t *Topic) knownLocked() *routes {
+	if t.pending != nil {
+		return t.pending
 	}
-	return t.pending
+	return t.routes.Load()
 }
 
 // refreshed takes note of an answer about the topic, by which some partitions have
