@@ -82,7 +82,7 @@ func (p *Producer) wait(ctx context.Context, c *call) (Delivery, error) {
 		c.timer.Stop()
 	}
 	if err == nil && c.late {
-		err = fmt.Errorf("%w: no outcome after %v", messages.ErrDeliveryTimeout, p.longest())
+		err = p.noOutcome()
 	}
 	if err != nil {
 		return Delivery{}, err // the outcome may still come
@@ -92,4 +92,9 @@ func (p *Producer) wait(ctx context.Context, c *call) (Delivery, error) {
 		p.calls.put(c) // else the timer may be about to fire
 	}
 	return d, nil
+}
+
+// noOutcome is what a call without a deadline ends with when its own time is over.
+func (p *Producer) noOutcome() error {
+	return fmt.Errorf("%w: no outcome after %v", messages.ErrDeliveryTimeout, p.longest())
 }

@@ -103,7 +103,9 @@ type MessageMetadata struct {
 // Send sends the messages of one topic and waits for their outcomes. It does not
 // wait for the linger. The result has one entry per topic-partition; when some
 // messages failed, the successes are returned together with a *SendError that
-// names every failure.
+// names every failure. Without a deadline in the context it takes max.block.ms at
+// the most to find room for all messages, and then as long as an outcome can take
+// (delivery.timeout.ms and request.timeout.ms).
 func (p *Producer) Send(ctx context.Context, s Send) ([]RecordMetadata, error) {
 	return p.SendBatch(ctx, SendBatch{
 		TopicMessages: []TopicMessages{{s.Topic, s.Messages}}, Acks: s.Acks, Timeout: s.Timeout, Compression: s.Compression,
@@ -131,12 +133,15 @@ func (p *Producer) SendBatch(ctx context.Context, s SendBatch) ([]RecordMetadata
 	w := messages.NewFlushWaiter(spot)
 	c := &collector{outcomes: slices.Grow(room.outcomes[:0], len(records))[:len(records)], waiter: w}
 	w.Add(len(records))
+	o.Prompt = true
+	p.troupe.Router.SendAll(ctx, records, c.delivered, o, c.rejected)
+	w.Done()
 	wait, cancel := p.withDeadline(ctx)
 	defer cancel()
-	o.Prompt = true
-	p.troupe.Router.SendAll(ctx, wait, records, c.delivered, o, c.rejected)
-	w.Done()
 	waited := spot.Wait(wait)
+	if waited != nil && ctx.Err() == nil {
+		waited = p.noOutcome()
+	}
 	results, err := c.results(records, indices, waited)
 	if waited == nil {
 		room.put(records, indices, c.outcomes) // else an outcome may still come
@@ -216,6 +221,9 @@ type oneResult struct {
 func (p *Producer) sendOptions(s *SendBatch) (router.Options, error) {
 	o := p.options
 	o.Urgent = true
+	if o.MaxBlock == 0 {
+		o.MaxBlock = p.longest() // it must end in a callback, too
+	}
 	if s.Acks < AcksDefault || s.Acks > AcksNone {
 		return o, fmt.Errorf("%w: unknown acks %d", ErrInvalidRecord, s.Acks)
 	}

@@ -33,9 +33,11 @@ type Admission struct {
 	// and may run in an actor's turn.
 	Prompt bool
 	// Wait lets the caller wait for room, for MaxBlock at the most unless the
-	// context has a deadline of its own; 0 leaves it to the context.
+	// context has a deadline of its own; 0 leaves it to the context. It counts
+	// from Since, when a call of several records began; 0 is now.
 	Wait     bool
 	MaxBlock time.Duration
+	Since    seams.Instant
 	// TimeoutMs is how long the broker may wait for its replicas; 0 takes the
 	// request timeout.
 	TimeoutMs int32

@@ -483,6 +483,9 @@ func (k *keeper) end(box messages.Appender, cause error) {
 func (k *keeper) retireTopic(t *Topic, rt *routes) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.pending != nil {
+		return false
+	}
 	for i, box := range rt.live {
 		if !box.Retire(k.Settings.MetadataIdle) {
 			for _, retired := range rt.live[:i] {
@@ -506,7 +509,7 @@ func (k *keeper) retireIdle(c actor.Context) (left bool) {
 		if rt == nil {
 			continue
 		}
-		if rt = t.routes.Load(); rt == nil || k.parkedIn[t] || !k.retireTopic(t, rt) {
+		if k.parkedIn[t] || !k.retireTopic(t, rt) {
 			left = true
 			continue
 		}
@@ -562,7 +565,7 @@ func (k *keeper) hint(m *messages.LeaderHinted) {
 	if t == nil || k.brokers[m.LeaderID] == nil {
 		return
 	}
-	rt := t.routes.Load()
+	rt := t.known()
 	if rt == nil || m.Partition < 0 || !rt.has(m.Partition) {
 		return
 	}

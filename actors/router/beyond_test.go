@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/troupe-kafka/troupe/messages"
 )
@@ -39,6 +40,74 @@ func TestPartitionBeyondIsFoundInTheDrain(t *testing.T) {
 	w.found(topicOf("t", 0))
 	if d := beyond.only(t); !errors.Is(d.Err, messages.ErrUnknownPartition) {
 		t.Errorf("%+v", d)
+	}
+}
+
+// TestPartitionsAddedWhileTheBufferIsFull: callers go on with the partitions that
+// they know, and those that wait for room to be drained into live already. They are
+// not started twice, and nobody forgets them.
+func TestPartitionsAddedWhileTheBufferIsFull(t *testing.T) {
+	w := newWorld(t, func(s *messages.Settings, _ *Config) { s.MaxTopicWait = 24 * time.Hour })
+	topic := w.topic("t")
+	w.found(topicOf("t", 0, 1))
+	w.hungry = true
+	var o, known outcomes
+	w.must(at("t", 3, "one"), &o)
+	held, err := w.Budget.TryAcquire(w.Budget.NewAccount("another", 1), bufferBytes-w.Budget.Used())
+	if err != nil {
+		t.Fatal(err)
+	}
+	since := topic.refreshes
+	w.found(topicOf("t", 0, 1, 2, 3))
+	moved := topicOf("t", 0, 1, 2, 3)
+	moved.Partitions[3] = partOf(3, 1, 2)
+	w.found(moved)
+	b := w.boxes["t/3"]
+	if len(b.got) != 0 || len(w.boxes) != 4 || b.last().ID != 1 {
+		t.Fatalf("%d partitions, the new one got %v and has leader %+v", len(w.boxes), b.got, b.last())
+	}
+	w.must(at("t", 1, "known"), &known)
+	w.must(at("t", 3, "two"), &o) // behind the first
+	waited := messages.Admission{Record: at("t", 3, "waited for room")}
+	topic.mu.Lock()
+	if err := topic.parkable(&waited, since); err != nil {
+		t.Errorf("a record for the new partition cannot wait: %v", err)
+	}
+	topic.mu.Unlock()
+	w.Reannounce()
+	w.urge()
+	system.Root.Send(w.keeper, &messages.LeaderHinted{Topic: "t", Partition: 3, LeaderID: 2, LeaderEpoch: 3})
+	if b.reannounced != 1 || b.urged.Load() != 1 || b.last().ID != 2 || w.Unanswered() != 3 {
+		t.Errorf("announced %d times, urged %d times, leader %+v; %d unanswered", b.reannounced, b.urged.Load(), b.last(), w.Unanswered())
+	}
+	w.clock.Advance(time.Hour) // nor is it idle
+	w.Budget.Release(held)
+	if b.values() != "one two" || w.boxes["t/1"].values() != "known" || len(w.boxes) != 4 {
+		t.Errorf("the new partition got %q", b.values())
+	}
+}
+
+// TestPartitionGoneWhileTheBufferIsFull: the producer is not closed for that.
+func TestPartitionGoneWhileTheBufferIsFull(t *testing.T) {
+	w := newWorld(t)
+	w.topic("t")
+	w.found(topicOf("t", 0, 1))
+	w.hungry = true
+	var o outcomes
+	w.must(at("t", 3, "beyond"), &o)
+	held, err := w.Budget.TryAcquire(w.Budget.NewAccount("another", 1), bufferBytes-w.Budget.Used())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Budget.Release(held)
+	for broker := range int32(3) {
+		w.foundBy(broker, topicOf("t", 0, 2, 3))
+	}
+	if !w.boxes["t/1"].closed {
+		t.Fatal("the partition is not gone")
+	}
+	if err := w.produce(at("t", 1, "gone"), &o); !errors.Is(err, messages.ErrUnknownPartition) {
+		t.Errorf("%v", err)
 	}
 }
 

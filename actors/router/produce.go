@@ -16,6 +16,7 @@ import (
 	"github.com/troupe-kafka/troupe/messages"
 	"github.com/troupe-kafka/troupe/partitioners"
 	"github.com/troupe-kafka/troupe/protocol"
+	"github.com/troupe-kafka/troupe/seams"
 )
 
 // MaxTopicNameBytes is Kafka's limit on the length of a topic name.
@@ -184,8 +185,10 @@ type Options struct {
 	// TimeoutMs is how long the broker may wait for its replicas; 0 takes the
 	// request timeout.
 	TimeoutMs int32
-	// MaxBlock bounds the wait for room; 0 leaves it to the context.
+	// MaxBlock bounds the wait for room; 0 leaves it to the context. It counts from
+	// Since, when a call of several records began; 0 is now.
 	MaxBlock time.Duration
+	Since    seams.Instant
 }
 
 // admission holds a record for the time of its call. The copy keeps the caller's
@@ -220,7 +223,7 @@ func (t *Topic) Produce(ctx context.Context, record *messages.Record, callback m
 	a.Admission = messages.Admission{
 		Record: &a.record, Callback: callback, Context: own, Acks: o.Acks, Codec: o.Codec, Bytes: size, Urgent: o.Urgent, TimeoutMs: o.TimeoutMs,
 		Prompt: o.Prompt,
-		Wait:   o.Wait, MaxBlock: o.MaxBlock,
+		Wait:   o.Wait, MaxBlock: o.MaxBlock, Since: o.Since,
 	}
 	err = t.admit(ctx, &a.Admission)
 	if a.Chunk != nil {
@@ -292,10 +295,13 @@ func (t *Topic) post(ctx context.Context, rt *routes, partition int32, shard *st
 			return true, nil
 		case messages.AppendClosed:
 			t.mu.Lock() // retirement may be under way, or taken back
-			current := t.routes.Load()
+			current, newest := t.routes.Load(), t.knownLocked()
 			t.mu.Unlock()
 			if current != rt {
 				return false, nil
+			}
+			if newest != nil && !newest.has(partition) {
+				return false, t.beyond(newest, partition)
 			}
 			if refused := t.router.Refused(); refused != nil {
 				return false, refused // it is the producer that has ended, and says why
@@ -357,8 +363,12 @@ func (t *Topic) room(ctx context.Context, account *memory.Account, bytes int, a 
 func (t *Topic) waitForRoom(ctx context.Context, account *memory.Account, bytes int, a *messages.Admission, acquire func(context.Context) (*memory.Chunk, error)) (*memory.Chunk, error) {
 	bound := ctx
 	if _, has := ctx.Deadline(); !has && a.MaxBlock > 0 {
+		clock, left := t.router.Settings.Clock, a.MaxBlock
+		if a.Since != 0 {
+			left = a.Since.Add(a.MaxBlock).Sub(clock.Now())
+		}
 		var cancel context.CancelFunc
-		bound, cancel = t.router.Settings.Clock.WithTimeout(ctx, a.MaxBlock)
+		bound, cancel = clock.WithTimeout(ctx, left)
 		defer cancel()
 	}
 	chunk, err := acquire(bound)

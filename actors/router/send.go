@@ -29,12 +29,12 @@ var errAppendCrashed = fmt.Errorf("%w: the partition crashed over the record", m
 // sending is one call of SendAll.
 type sending struct {
 	*Router
-	ctx, wait context.Context
-	callback  messages.Callback
-	options   Options
-	reject    func(*messages.Record, error)
-	number    uint64
-	lists     *sendLists
+	ctx      context.Context
+	callback messages.Callback
+	options  Options
+	reject   func(*messages.Record, error)
+	number   uint64
+	lists    *sendLists
 }
 
 // sendLists are the lists of one call, kept for later ones: they are larger than
@@ -92,8 +92,8 @@ type place struct {
 // SendAll admits records of one call: those of one partition stand together and
 // in order in its log, as far as one batch holds them. reject is called for each
 // record that was not admitted; callback, with the record's tag, for all others.
-// ctx is the records' own, wait bounds the call.
-func (r *Router) SendAll(ctx, wait context.Context, records []messages.Record, callback messages.Callback, o Options, reject func(*messages.Record, error)) {
+// All the waits for room of one call take no longer than o.MaxBlock together.
+func (r *Router) SendAll(ctx context.Context, records []messages.Record, callback messages.Callback, o Options, reject func(*messages.Record, error)) {
 	refused := r.Refused()
 	if refused == nil && ctx.Err() != nil {
 		refused = context.Cause(ctx)
@@ -104,7 +104,8 @@ func (r *Router) SendAll(ctx, wait context.Context, records []messages.Record, c
 		}
 		return
 	}
-	s := &sending{Router: r, ctx: ctx, wait: wait, callback: callback, options: o, reject: reject, number: r.calls.Add(1), lists: sendListsPool.Get().(*sendLists)}
+	o.Since = r.Settings.Clock.Now()
+	s := &sending{Router: r, ctx: ctx, callback: callback, options: o, reject: reject, number: r.calls.Add(1), lists: sendListsPool.Get().(*sendLists)}
 	defer s.lists.put()
 	var own context.Context
 	if ctx.Done() != nil {
@@ -115,7 +116,7 @@ func (r *Router) SendAll(ctx, wait context.Context, records []messages.Record, c
 	s.lists.used = len(records)
 	a := messages.Admission{
 		Callback: callback, Context: own, Acks: o.Acks, Codec: o.Codec, TimeoutMs: o.TimeoutMs,
-		Urgent: o.Urgent, Prompt: o.Prompt, Wait: o.Wait, MaxBlock: o.MaxBlock,
+		Urgent: o.Urgent, Prompt: o.Prompt, Wait: o.Wait, MaxBlock: o.MaxBlock, Since: o.Since,
 	}
 	var t *Topic
 	for i := range records {
@@ -147,7 +148,8 @@ func (r *Router) SendAll(ctx, wait context.Context, records []messages.Record, c
 }
 
 // round finds the partitions of records and appends those of each together. It
-// returns the records whose topic changed meanwhile, in order.
+// returns the records whose topic changed meanwhile, those of each partition in
+// order.
 func (s *sending) round(todo pile) (again pile) {
 	for _, g := range s.groups(todo) {
 		var err error
@@ -160,9 +162,15 @@ func (s *sending) round(todo pile) (again pile) {
 			rest, err = s.send(&g)
 		}
 		for i := range rest {
-			if errors.Is(err, errMoved) || errors.Is(err, errKnown) {
+			switch {
+			case errors.Is(err, errMoved):
+				// Its partition is chosen once: in another it could come behind records
+				// of this call that have moved there with theirs, or before them.
+				rest[i].Record.Partition = messages.AtPartition(g.partition)
 				again.add(g.topic, &rest[i])
-			} else {
+			case errors.Is(err, errKnown):
+				again.add(g.topic, &rest[i])
+			default:
 				s.reject(rest[i].Record, err)
 			}
 		}
@@ -245,12 +253,10 @@ func (s *sending) choose(todo pile) (groups []group) {
 func (s *sending) send(g *group) ([]messages.Admission, error) {
 	box := g.routes.boxes[g.partition]
 	return appendTogether(box, g.admissions, s.options.Urgent, s.Budget, func(bytes int, must bool) (*memory.Chunk, error) {
-		account := box.Account()
 		if !must {
-			return s.Budget.TryAcquire(account, bytes)
+			return s.Budget.TryAcquire(box.Account(), bytes)
 		}
-		chunk, err := s.Budget.Acquire(s.wait, account, bytes)
-		return chunk, g.topic.bufferError(err, account, bytes)
+		return g.topic.room(s.ctx, box.Account(), bytes, &g.admissions[0])
 	})
 }
 
@@ -346,7 +352,7 @@ func (t *Topic) flush(w *messages.FlushWaiter) {
 	for _, box := range t.departed {
 		box.Flush(w)
 	}
-	rt := t.routes.Load()
+	rt := t.knownLocked()
 	t.mu.Unlock()
 	if rt != nil {
 		for _, box := range rt.live {
@@ -358,7 +364,7 @@ func (t *Topic) flush(w *messages.FlushWaiter) {
 // urge makes every open batch ready: somebody waits for the budget.
 func (r *Router) urge() {
 	for _, t := range r.sorted() {
-		if rt := t.routes.Load(); rt != nil {
+		if rt := t.known(); rt != nil {
 			for _, box := range rt.live {
 				box.Urge()
 			}
@@ -370,7 +376,7 @@ func (r *Router) urge() {
 func (r *Router) FailAll(cause error) {
 	for _, t := range r.sorted() {
 		t.refuseParked(cause)
-		if rt := t.routes.Load(); rt != nil {
+		if rt := t.known(); rt != nil {
 			for _, box := range rt.live {
 				box.FailAll(cause)
 			}
@@ -388,10 +394,7 @@ func (r *Router) Unanswered() int {
 		for _, box := range t.departed {
 			n += box.Unanswered()
 		}
-		rt := t.routes.Load()
-		if rt == nil {
-			rt = t.pending
-		}
+		rt := t.knownLocked()
 		t.mu.Unlock()
 		if rt != nil {
 			for _, box := range rt.live {
@@ -406,7 +409,7 @@ func (r *Router) Unanswered() int {
 // crashed and may have lost what it was told.
 func (r *Router) Reannounce() {
 	for _, t := range r.sorted() {
-		if rt := t.routes.Load(); rt != nil {
+		if rt := t.known(); rt != nil {
 			for _, box := range rt.live {
 				box.Reannounce()
 			}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/troupe-kafka/troupe/internal/actortest"
 	"github.com/troupe-kafka/troupe/memory"
 	"github.com/troupe-kafka/troupe/messages"
 	"github.com/troupe-kafka/troupe/partitioners"
@@ -19,7 +20,7 @@ type rejections map[uint64]error
 
 func (w *world) sendAll(ctx context.Context, records []messages.Record, o *outcomes, options Options) rejections {
 	rejected := make(rejections)
-	w.SendAll(ctx, ctx, records, o.add, options, func(r *messages.Record, err error) {
+	w.SendAll(ctx, records, o.add, options, func(r *messages.Record, err error) {
 		if rejected[r.Tag] != nil {
 			w.Errorf("record %d is rejected twice", r.Tag)
 		}
@@ -248,6 +249,41 @@ func TestSendSurvivesARetirement(t *testing.T) {
 	}
 }
 
+// TestSendKeepsItsOrderWhenItsTopicMoves: the records that are left of a call when
+// their topic is created again go to the partitions that were chosen for them, as
+// those do that had been taken in.
+func TestSendKeepsItsOrderWhenItsTopicMoves(t *testing.T) {
+	free := int32(0)
+	w := newWorld(t, func(_ *messages.Settings, c *Config) {
+		c.HashedByMurmur2 = false
+		c.Partitioner = partitioners.Func(func(*partitioners.Input) int32 { return free })
+	})
+	topic := w.topic("t")
+	w.found(topicOf("t", 0, 1))
+	for _, name := range []string{"t/0", "t/1"} {
+		w.boxes[name].closed = true
+	}
+	w.boxes["t/0"].onClosed = func() {
+		w.boxes["t/0"].onClosed = nil
+		free = 1
+		topic.forget(&routes{})
+		w.found(topicOf("t", 0, 1))
+	}
+	records := []messages.Record{
+		{Topic: "t", Tag: 1, Value: []byte("free")},
+		{Topic: "t", Tag: 2, Value: []byte("placed"), Partition: messages.AtPartition(1)},
+		{Topic: "t", Tag: 3, Value: []byte("free as well")},
+	}
+	var o outcomes
+	if rejected := w.sendAll(context.Background(), records, &o, urgent); len(rejected) != 0 {
+		t.Fatal(rejected)
+	}
+	first, second := w.boxes["t/0.2"], w.boxes["t/1.2"]
+	if first.values() != "free free as well" || !first.one() || second.values() != "placed" {
+		t.Errorf("the partitions got %v and %v", first.calls, second.calls)
+	}
+}
+
 // TestSendRejects each record that cannot be admitted, and no other.
 func TestSendRejects(t *testing.T) {
 	w := newWorld(t, func(_ *messages.Settings, c *Config) {
@@ -318,6 +354,53 @@ func TestSendThatRunsOutOfRoom(t *testing.T) {
 	b.settle()
 	if w.Budget.Used() != 0 {
 		t.Errorf("%d bytes are charged", w.Budget.Used())
+	}
+}
+
+// hastyClock lets the time of a wait pass at once.
+type hastyClock struct {
+	*actortest.Clock
+	waited time.Duration
+}
+
+func (c *hastyClock) WithTimeout(parent context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	c.waited += d
+	c.Advance(d)
+	return context.WithDeadline(parent, time.Unix(1, 0))
+}
+
+// TestSendWaitsOnceForRoom: all the waits of a call together take as long as one,
+// for partitions and for a topic that nobody knows.
+func TestSendWaitsOnceForRoom(t *testing.T) {
+	const partitions = 8
+	var clock *hastyClock
+	w := newWorld(t, func(s *messages.Settings, _ *Config) {
+		clock = &hastyClock{Clock: s.Clock.(*actortest.Clock)}
+		s.Clock = clock
+	})
+	w.hungry = true
+	w.topic("t")
+	w.found(topicOf("t", 0, 1, 2, 3, 4, 5, 6, 7))
+	all, err := w.Budget.TryAcquire(w.Budget.NewAccount("others", 1), bufferBytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Budget.Release(all)
+	o := urgent
+	o.MaxBlock = time.Minute
+	records := sequence("t", 2*partitions, partitions)
+	for _, unknown := range []string{"some", "other"} {
+		records = append(records, messages.Record{Topic: unknown, Tag: uint64(len(records) + 1)})
+	}
+	var answers outcomes
+	rejected := w.sendAll(context.Background(), records, &answers, o)
+	if clock.waited != o.MaxBlock {
+		t.Errorf("waited for %v", clock.waited)
+	}
+	for _, r := range records {
+		if !errors.Is(rejected[r.Tag], messages.ErrBufferFull) {
+			t.Errorf("record %d: %v", r.Tag, rejected[r.Tag])
+		}
 	}
 }
 
