@@ -122,9 +122,8 @@ func (l *workload) inTime(c *sendCall) {
 		}
 		limit = c.ctx.at.Add(contextSlack)
 	} else {
-		// Its last wait is for outcomes, unless it was refused for want of room.
-		last := max(time.Duration(s.DeliveryTimeout+s.RequestTimeout), troupe.DefaultMaxBlock)
-		limit = c.began.Add(last + time.Duration(max(c.waits-1, 0))*troupe.DefaultMaxBlock + deadlineSlack)
+		// All its waits for room together are as long as one, and then it waits for outcomes.
+		limit = c.began.Add(troupe.DefaultMaxBlock + time.Duration(s.DeliveryTimeout+s.RequestTimeout) + deadlineSlack)
 	}
 	if c.ended > limit {
 		l.run.violation(LateOutcome, "call %d of Send began at %v and returned %v after its time", c.number, time.Duration(c.began), c.ended.Sub(limit))

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/troupe-kafka/troupe"
-	"github.com/troupe-kafka/troupe/codecs"
 	"github.com/troupe-kafka/troupe/messages"
 )
 
@@ -113,10 +112,9 @@ func drawLoad(r *rand.Rand, s *Settings, longRun bool) {
 	s.Load = l
 	s.drawPaces(r)
 	if !longRun && s.Abrupt+l.Quiet == 0 && r.IntN(300) == 0 {
-		// Records that fill the buffer, from callers that do not wait: others would for
-		// a minute and longer, again and again. It takes ten times the time of a run.
-		l.Size, l.Callers, l.Unknown = largeSize, []string{callerNames[callerTry], callerNames[callerActor]}, false
-		s.BufferBytes, s.PaceBytes, s.Compression = 1<<20, 8<<20, codecs.None.String()
+		// Records that fill the buffer. It takes ten times the time of a run.
+		l.Size, l.Unknown = largeSize, false
+		s.BufferBytes, s.PaceBytes = 1<<20, 8<<20
 	}
 }
 

@@ -53,7 +53,7 @@ type Plan struct {
 }
 
 // HarnessVersion changes when a seed means another run than before.
-const HarnessVersion = 5
+const HarnessVersion = 6
 
 // WritePlan writes a plan as JSON.
 func WritePlan(w io.Writer, p *Plan) error {
