@@ -173,7 +173,7 @@ func (b *broker) pump(c actor.Context, now seams.Instant) {
 		b.state.lanes[messages.LaneControl].connection.Write([][]byte{frame}, r)
 	}
 	for l := range b.children {
-		if lane := &b.state.lanes[l]; lane.wanted && now >= lane.paused && b.children[l] == nil && !b.state.closed {
+		if lane := &b.state.lanes[l]; lane.wanted && !lane.up && now >= lane.paused && b.children[l] == nil && !b.state.closed {
 			b.spawnConnection(c, messages.Lane(l))
 		}
 	}
@@ -378,6 +378,7 @@ func (b *broker) stopConnection(c actor.Context, l messages.Lane) {
 		c.Stop(pid)
 		b.children[l] = nil
 	}
+	b.current[l] = 0 // nobody's word counts
 	b.state.lanes[l].wanted = false
 }
 

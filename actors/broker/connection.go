@@ -93,13 +93,19 @@ func (k *connection) Receive(c actor.Context) {
 	case *actor.Stopping:
 		k.ended.Store(true)
 		k.hangUp()
+		k.sayCrashed(c)
 	case *actor.Restarting:
 		k.hangUp()
-		if !k.told {
-			// A bug ended this incarnation, and the socket's own word of its end
-			// finds another one or was what it crashed over.
-			k.tellBroker(c, errCrashed)
-		}
+		k.sayCrashed(c)
+	}
+}
+
+// sayCrashed tells the broker what nobody has told it: a bug ended this incarnation,
+// and the socket's own word of its end finds another one, or none, or was what it
+// crashed over. A broker that stopped the connection itself does not listen.
+func (k *connection) sayCrashed(c actor.Context) {
+	if !k.told {
+		k.tellBroker(c, errCrashed)
 	}
 }
 

@@ -83,3 +83,28 @@ func TestLateUpOfAStoppedConnection(t *testing.T) {
 		}
 	}
 }
+
+// TestConnectionStoppedOverABug: its supervisor does not restart one that has used up
+// its retries. What was in flight is settled all the same, and does not count as the
+// successor's.
+func TestConnectionStoppedOverABug(t *testing.T) {
+	th := newTheatre(t, restart)
+	first, second := newBatch(100), newBatch(100)
+	th.ready(newTaker("a", 0, first))
+	c := th.connect()
+	receive(t, "a request", c.frames)
+	th.system.Root.Stop(c.events.(*link).self)
+	if r := th.outcome(first); !errors.Is(r.Err, messages.ErrConnectionLost) {
+		t.Fatalf("%+v", r)
+	}
+	th.ready(newTaker("a", 1, second))
+	for end := time.Now().Add(5 * time.Second); len(th.transport.dials) == 0 && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		th.clock.Advance(time.Second) // the pause after an end may have to begin yet
+	}
+	c = th.connect()
+	correlation, k := readRequest(t, receive(t, "another request", c.frames))
+	c.events.Received(responseFrame(correlation, produceAnswer(k, 0)))
+	if r := th.outcome(second); r.Err != nil {
+		t.Errorf("%+v", r)
+	}
+}
