@@ -129,6 +129,29 @@ func (r *replica) takeSnapshot(at int64) {
 // rebuild makes the producers anew as they were at limit: from the newest
 // snapshot up to there that is above the log's start, and from the batches behind it.
 func (r *replica) rebuild(limit, nowMillis int64) {
+	r.reload(limit, nowMillis)
+	for _, b := range r.batches[r.at(r.lastSnapshot):] {
+		if b.base >= limit {
+			break
+		}
+		r.remember(b)
+	}
+	r.takeSnapshot(limit)
+}
+
+// cutProducers makes the producers anew for a log that was cut back. The batches are
+// not read if nobody was known: cutting changes nothing about that.
+func (r *replica) cutProducers(end, nowMillis int64) {
+	if len(r.producers) > 0 {
+		r.rebuild(end, nowMillis)
+		return
+	}
+	r.reload(end, nowMillis)
+	r.takeSnapshot(end)
+}
+
+// reload drops the snapshots that are not in the log, and reads the newest.
+func (r *replica) reload(limit, nowMillis int64) {
 	r.snapshots = slices.DeleteFunc(r.snapshots, func(s snapshot) bool { return s.offset > limit || s.offset <= r.start })
 	r.producers, r.lastSnapshot = nil, r.start
 	if n := len(r.snapshots); n > 0 {
@@ -137,13 +160,6 @@ func (r *replica) rebuild(limit, nowMillis int64) {
 		r.producers.expire(nowMillis, r.expiryMillis)
 		r.lastSnapshot = s.offset
 	}
-	for _, b := range r.batches[r.at(r.lastSnapshot):] {
-		if b.base >= limit {
-			break
-		}
-		r.remember(b)
-	}
-	r.takeSnapshot(limit)
 }
 
 // load makes the producers anew after a restart. Kafka's recovery after an

@@ -165,9 +165,7 @@ func (r *replica) truncate(to int64, nowMillis int64) {
 	r.measureSegment()
 	r.cutEpochs(to)
 	r.flushed = min(r.flushed, to)
-	if len(r.producers) > 0 {
-		r.rebuild(to, nowMillis)
-	}
+	r.cutProducers(to, nowMillis)
 	r.hw = min(r.hw, r.end)
 }
 
