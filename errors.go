@@ -18,12 +18,14 @@ var (
 	ErrUnknownPartition   = messages.ErrUnknownPartition
 	ErrTooManyPartitions  = messages.ErrTooManyPartitions
 	ErrInvalidPartitioner = messages.ErrInvalidPartitioner
+	ErrInvalidContext     = messages.ErrInvalidContext
 	ErrDeliveryTimeout    = messages.ErrDeliveryTimeout
 	ErrRetriesExhausted   = messages.ErrRetriesExhausted
 	ErrConnectionLost     = messages.ErrConnectionLost
 	ErrRequestTimeout     = messages.ErrRequestTimeout
 	ErrFatal              = messages.ErrFatal
 	ErrRefusedWithBatch   = messages.ErrRefusedWithBatch
+	ErrInternal           = messages.ErrInternal
 )
 
 // DeliveryError is why a record, or every record of a batch, failed.

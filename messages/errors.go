@@ -29,6 +29,10 @@ var (
 	// ErrInvalidPartitioner: the partitioner's result is not a partition of the
 	// topic.
 	ErrInvalidPartitioner = errors.New("partitioner chose a partition that the topic does not have")
+	// ErrInvalidContext: the record's context panicked when it was asked, after the
+	// call had returned, whether it has ended. One that a framework uses again for its
+	// next request must not be given along.
+	ErrInvalidContext = errors.New("the record's context panicked")
 	// ErrDeliveryTimeout: the record had no outcome within the delivery timeout.
 	ErrDeliveryTimeout = errors.New("delivery timeout")
 	// ErrRetriesExhausted: every allowed retry failed.

@@ -202,3 +202,43 @@ func TestFlushWaiter(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// broken is a context of a framework that uses it again.
+type broken struct {
+	context.Context
+	err   error
+	panic bool
+	asked *int
+}
+
+func (b broken) Err() error {
+	if b.panic {
+		panic("no request")
+	}
+	if *b.asked++; *b.asked > 1 {
+		return nil
+	}
+	return b.err
+}
+
+// TestEndOf: whatever a context does, the answer is one.
+func TestEndOf(t *testing.T) {
+	mine := errors.New("mine")
+	cancelled, cancel := context.WithCancelCause(context.Background())
+	cancel(mine)
+	for _, c := range []struct {
+		name string
+		ctx  context.Context
+		want error
+	}{
+		{"none", nil, nil},
+		{"one that never ends", context.Background(), nil},
+		{"one that ended, with a cause", cancelled, mine},
+		{"one that panics", broken{panic: true}, ErrInvalidContext},
+		{"one that has ended only once", broken{Context: context.Background(), err: context.Canceled, asked: new(int)}, context.Canceled},
+	} {
+		if got := EndOf(c.ctx); !errors.Is(got, c.want) || (got == nil) != (c.want == nil) {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package messages
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -173,3 +174,25 @@ type Delivered struct{ Delivery Delivery }
 // Writable tells an actor whose Produce was answered ErrBufferFull that there is
 // room again.
 type Writable struct{}
+
+// EndOf is the cause of a record's context if it has ended, and nil for none. The
+// context is the user's code, which may panic: that ends the record, too, with
+// [ErrInvalidContext].
+func EndOf(ctx context.Context) (cause error) {
+	if ctx == nil {
+		return nil
+	}
+	defer func() {
+		if reason := recover(); reason != nil {
+			cause = fmt.Errorf("%w: %v", ErrInvalidContext, reason)
+		}
+	}()
+	err := ctx.Err()
+	if err == nil {
+		return nil
+	}
+	if cause = context.Cause(ctx); cause == nil {
+		cause = err // it has changed its mind
+	}
+	return cause
+}

@@ -35,7 +35,10 @@ func (s channelSpot) Wait(ctx context.Context) error {
 	case <-s:
 		return nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		return context.Canceled // a context of the user's that does not say why
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 type choice struct {
 	acks        troupe.Acks
 	compression troupe.Compression
+	timeout     time.Duration // 0: the producer's
 }
 
 // sendCall is one call of Send or SendBatch.
@@ -55,6 +56,9 @@ func (l *workload) drawCall(b *burst, task, n, size int, beyond bool) int {
 				b.choice.compression = one(l.random, troupe.CompressionGzip, troupe.CompressionZstd)
 			}
 		}
+	}
+	if l.load.Timeouts {
+		b.choice.timeout = one(l.random, 0, 0, 100*time.Millisecond, time.Second)
 	}
 	topic := l.topicOf()
 	for range n {
@@ -170,10 +174,11 @@ func (l *workload) send(batch bool, records []*produced, choice choice) {
 func (l *workload) produce(c *sendCall) ([]troupe.RecordMetadata, error) {
 	ctx := c.records[0].context()
 	if c.batch {
-		return l.run.producer.SendBatch(ctx, troupe.SendBatch{TopicMessages: c.entries, Acks: c.choice.acks, Compression: c.choice.compression})
+		return l.run.producer.SendBatch(ctx, troupe.SendBatch{TopicMessages: c.entries, Acks: c.choice.acks, Compression: c.choice.compression, Timeout: c.choice.timeout})
 	}
 	return l.run.producer.Send(ctx, troupe.Send{
 		Topic: c.entries[0].Topic, Messages: c.entries[0].Messages, Acks: c.choice.acks, Compression: c.choice.compression,
+		Timeout: c.choice.timeout,
 	})
 }
 

@@ -389,6 +389,7 @@ func (r *run) write(p *produced) Write {
 	if d.Err != nil {
 		w.Error = "an error"
 		w.FoundOut = p.findsOut && r.foundOut(d.Err)
+		w.GaveUp = r.settings.Retries == fewRetries && errors.Is(d.Err, messages.ErrRetriesExhausted)
 		w.EndedByContext = endedByContext(p)
 	}
 	if r.settings.Compacted && p.topic == topicName && p.acks != troupe.AcksNone {
@@ -453,7 +454,7 @@ func (r *run) blame(p *produced) {
 // otherwise reports whether a record failed for another reason than the broker's
 // last word, which its error names as well.
 func otherwise(err error) bool {
-	for _, reason := range []error{messages.ErrUnknownPartition, messages.ErrDeliveryTimeout, messages.ErrFatal, messages.ErrClosed, context.DeadlineExceeded, context.Canceled} {
+	for _, reason := range []error{messages.ErrUnknownPartition, messages.ErrDeliveryTimeout, messages.ErrRetriesExhausted, messages.ErrInvalidContext, messages.ErrFatal, messages.ErrClosed, context.DeadlineExceeded, context.Canceled} {
 		if errors.Is(err, reason) {
 			return true
 		}

@@ -91,6 +91,8 @@ type Write struct {
 	// Weak is acks=1 for this record alone, Unnumbered one without a sequence;
 	// Silent is acks=0: OK says that it was handed over, and nothing else.
 	Weak, Unnumbered, Silent bool
+	// GaveUp says that it failed since it may be tried again once only.
+	GaveUp bool
 	// MustFail is for a record that has no place to go to, Probe for one that
 	// must be acknowledged since everything has healed.
 	MustFail, Probe bool
@@ -322,7 +324,7 @@ func (c *check) answer(w *Write) {
 	if w.MustFail && w.Outcome != Fail {
 		c.add(WrongOutcome, "record %d, which has no place to go to, has outcome %d", w.ID, w.Outcome)
 	}
-	if w.Probe && w.Outcome != OK && !(w.FindsOut && w.Outcome == Unknown && w.FoundOut) {
+	if w.Probe && w.Outcome != OK && !w.GaveUp && !(w.FindsOut && w.Outcome == Unknown && w.FoundOut) {
 		c.add(NotLive, "after healing, record %d for partition %d failed: %s", w.ID, w.Asked, w.Error)
 	}
 	at := w.Answered - w.HeldUp

@@ -204,7 +204,13 @@ func (c *clock) WithTimeout(parent context.Context, d time.Duration) (context.Co
 			panic("simulation: a context that ends outside of virtual time")
 		}
 	}
-	t := c.newTimer(func() { ctx.end(context.DeadlineExceeded) })
+	t := c.newTimer(func() {
+		if ctx.cancelled {
+			ctx.end(context.Canceled)
+		} else {
+			ctx.end(context.DeadlineExceeded)
+		}
+	})
 	t.Reset(ctx.at)
 	return ctx, func() {
 		t.Stop()
@@ -215,7 +221,10 @@ func (c *clock) WithTimeout(parent context.Context, d time.Duration) (context.Co
 // virtualContext is a context whose deadline is in virtual time.
 type virtualContext struct {
 	context.Context
-	at        seams.Instant
+	at seams.Instant
+	// cancelled says that it has no deadline, and that somebody cancels it then.
+	cancelled bool
+	fails     func() bool // panics when it is asked; nil: never
 	done      chan struct{}
 	err       error
 	whenEnded []func()
@@ -223,6 +232,9 @@ type virtualContext struct {
 
 // Deadline implements context.Context.
 func (v *virtualContext) Deadline() (time.Time, bool) {
+	if v.cancelled {
+		return time.Time{}, false
+	}
 	return time.UnixMilli(epochMs).Add(time.Duration(v.at)), true
 }
 
@@ -230,7 +242,12 @@ func (v *virtualContext) Deadline() (time.Time, bool) {
 func (v *virtualContext) Done() <-chan struct{} { return v.done }
 
 // Err implements context.Context.
-func (v *virtualContext) Err() error { return v.err }
+func (v *virtualContext) Err() error {
+	if v.fails != nil && v.fails() {
+		panic(plannedPanic)
+	}
+	return v.err
+}
 
 func (v *virtualContext) end(err error) {
 	if v.err != nil {

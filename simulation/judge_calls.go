@@ -160,6 +160,9 @@ func (l *workload) judge(r *produced) {
 	if errors.Is(d.Err, messages.ErrUnknownTopic) {
 		l.run.reach(pointUnknown)
 	}
+	if errors.Is(d.Err, messages.ErrInvalidContext) && r.ctx == nil {
+		l.run.violation(WrongOutcome, "record %d has no context and failed with %v", r.tag, d.Err)
+	}
 	if r.call != nil || d.Err != nil || d.Offset < 0 || !l.knowsTime(r.topic) {
 		return
 	}

@@ -47,6 +47,10 @@ type Load struct {
 	// Size is the most bytes of the value of a record, so that a few fill the buffer;
 	// 0: a size drawn below 700.
 	Size int `json:"size,omitempty"`
+	// Timeouts is for a Send that says how long its brokers may wait for their replicas,
+	// Cancels for contexts without a deadline that somebody cancels.
+	Timeouts bool `json:"timeouts,omitempty"`
+	Cancels  bool `json:"cancels,omitempty"`
 	// Quiet is how long nobody produces from QuietAt on: long enough for brokers to
 	// forget the producer.
 	QuietAt Duration `json:"quiet_at,omitempty"`
@@ -109,6 +113,7 @@ func drawLoad(r *rand.Rand, s *Settings, longRun bool) {
 		s.BatchMaxBytes, s.MaxInFlight = min(s.BatchMaxBytes, 2000), 5
 		s.Cluster.ForgetAfter = Duration(forgetSoon)
 	}
+	l.Timeouts, l.Cancels = r.IntN(4) == 0, r.IntN(3) == 0
 	s.Load = l
 	s.drawPaces(r)
 	if !longRun && s.Abrupt+l.Quiet == 0 && r.IntN(300) == 0 {

@@ -35,6 +35,8 @@ type scheduler struct {
 	current  *coroutine
 	// cause is the number of the event that what happens now follows from.
 	cause uint64
+	// acting says that the turn is one of the runtime's actors.
+	acting bool
 	// maxTurn is the most virtual time that one turn takes, in nanoseconds.
 	maxTurn int64
 	coroutines
@@ -96,7 +98,7 @@ func (s *scheduler) turn() {
 	s.runnable[len(s.runnable)-1] = turn{}
 	s.runnable = s.runnable[:len(s.runnable)-1]
 	s.clock.pass(s.random.Int64N(s.maxTurn))
-	s.cause = t.cause
+	s.cause, s.acting = t.cause, false
 	t.fn()
 }
 

@@ -41,12 +41,18 @@ type Settings struct {
 	MetadataMinAge Duration `json:"metadata_min_age,omitempty"`
 	RetryTime      Duration `json:"retry_time,omitempty"`
 	RetryTimeMax   Duration `json:"retry_time_max,omitempty"`
+	// Retries is how often anything is tried again; 0: without a limit.
+	Retries int `json:"retries,omitempty"`
 	// Abrupt is when the producer is ended in the middle of it all; 0: it is not.
 	Abrupt Duration `json:"abrupt,omitempty"`
 	// Close is how it is ended: stop, poison or now.
 	Close string `json:"close"`
 	Load  *Load  `json:"load,omitempty"`
 }
+
+// fewRetries is less than what it may take to find out what has become of a
+// partition: that its leader is another, and has forgotten the producer.
+const fewRetries = 1
 
 // one draws one of several.
 func one[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }
@@ -107,6 +113,7 @@ func (s *Settings) drawPaces(r *rand.Rand) {
 		s.MetadataMinAge = Duration(one(r, 0, 300*time.Millisecond, time.Second))
 		s.RetryTime = Duration(one(r, 20*time.Millisecond, 300*time.Millisecond, time.Second))
 		s.RetryTimeMax = Duration(one(r, time.Second, 3*time.Second))
+		s.Retries = one(r, 0, 0, fewRetries, 5)
 	}
 	s.Cluster.ServeAtOnce, s.Cluster.Brisk = Duration(one(r, 0, time.Millisecond, time.Millisecond)), r.IntN(4) > 0
 }
@@ -163,6 +170,9 @@ func (s *Settings) options() []troupe.Option {
 	if s.RetryTime > 0 {
 		retry := troupe.DefaultRetryPolicy()
 		retry.InitialRetryTime, retry.MaxRetryTime = time.Duration(s.RetryTime), time.Duration(s.RetryTimeMax)
+		if s.Retries > 0 {
+			retry.Retries = s.Retries
+		}
 		options = append(options, troupe.WithRetry(retry))
 	}
 	if s.ResendInnocent {

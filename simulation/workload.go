@@ -90,6 +90,7 @@ type workload struct {
 type burst struct {
 	pause   time.Duration
 	context time.Duration // 0: none
+	cancels bool          // somebody cancels it then; else that is its deadline
 	records []*produced
 	// choice is what a Send chooses, and alone that it does not wait for those before.
 	choice choice
@@ -129,6 +130,7 @@ func newWorkload(r *run, records int) *workload {
 			b := burst{records: make([]*produced, 0, largest)}
 			if l.random.IntN(100) < contexts {
 				b.context = time.Duration(1+l.random.IntN(3000)) * time.Millisecond
+				b.cancels = l.load.Cancels && l.random.IntN(2) == 0
 			}
 			n := min(left, 1+l.random.IntN(largest))
 			if task == callerSend || task == callerBatch {
@@ -272,9 +274,14 @@ func (l *workload) begin(b *burst) {
 	if b.context == 0 {
 		return
 	}
-	ctx, _ := l.run.clock.WithTimeout(context.Background(), b.context)
+	c, _ := l.run.clock.WithTimeout(context.Background(), b.context)
+	ctx := c.(*virtualContext)
+	ctx.cancelled = b.cancels
+	if s, f := l.run.scheduler, l.run.faults; f.may(ContextPanics) {
+		ctx.fails = func() bool { return s.acting && f.happens(ContextPanics, place{}) != nil }
+	}
 	for _, r := range b.records {
-		r.ctx = ctx.(*virtualContext)
+		r.ctx = ctx
 	}
 }
 

@@ -381,6 +381,7 @@ func (t *receiveTrace) Received(path string, message any) {
 	if _, ok := message.(*actor.Started); ok {
 		t.world.seen = append(t.world.seen, path)
 	}
+	t.world.scheduler.acting = strings.HasPrefix(path, t.prefix)
 	t.trace.received(path, message)
 }
 

@@ -342,28 +342,6 @@ func TestPanickingCallback(t *testing.T) {
 	}
 }
 
-// TestCauseOfAnyType: a context may end with an error that == cannot compare.
-func TestCauseOfAnyType(t *testing.T) {
-	r := newRig(t, testConfig())
-	ctx := endedContext(causes{"one", "two"})
-	var got []error
-	for range 3 {
-		a := admission("a", func(d messages.Delivery) { got = append(got, d.Err) })
-		a.Context = ctx
-		r.append(a)
-	}
-	r.step()
-	r.effects()
-	r.check()
-	if len(got) != 3 {
-		t.Fatalf("%d outcomes", len(got))
-	}
-	var c causes
-	if !errors.As(got[2], &c) || len(c) != 2 {
-		t.Errorf("cause %v", got[2])
-	}
-}
-
 // TestCutKeepsWhatIsTheirs: records of one batch keep what is theirs when some
 // of them are cut out, over several chunks.
 func TestCutKeepsWhatIsTheirs(t *testing.T) {

@@ -1,7 +1,6 @@
 package accumulator
 
 import (
-	"context"
 	"fmt"
 	"time"
 
@@ -16,25 +15,27 @@ const contextSweep = 100 * time.Millisecond
 // expireUnsent cuts the records out whose context or delivery timeout has ended
 // while nothing of the batch was ever handed over: they are not persisted. The
 // batch is sealed and not compressed yet, or it was handed to the codec, in
-// which case the records are answered and travel no further only if all are.
-func (s *State) expireUnsent(b *batch, now seams.Instant) {
+// which case the records are answered and travel no further only if all are. It
+// reports whether it has cut some out, and left others plain.
+func (s *State) expireUnsent(b *batch, now seams.Instant) (cut bool) {
 	gone, causes := s.endedRecords(b, now)
 	if len(gone) == 0 {
-		return
+		return false
 	}
 	s.answerSome(b, gone, causes, messages.NotPersisted)
 	if b.live() == 0 {
 		s.finish(b, messages.Delivery{Status: messages.NotPersisted})
 		b.count = 0
-		return
+		return false
 	}
 	if err := s.unpack(b); err != nil {
 		s.fail(b, err, messages.NotPersisted)
 		b.count = 0
-		return
+		return false
 	}
 	b.cutAnswered()
 	s.went.Note(messages.BatchCut)
+	return true
 }
 
 // endedRecords lists the unanswered records of b whose own time is over. Causes
@@ -60,10 +61,10 @@ func (s *State) endedRecords(b *batch, now seams.Instant) (gone []int32, causes 
 		}
 	}
 	for n, run := range b.side.contexts {
-		if run.ctx == nil || run.ctx.Err() == nil {
+		cause := messages.EndOf(run.ctx)
+		if cause == nil {
 			continue
 		}
-		cause := context.Cause(run.ctx)
 		end := b.count
 		if n+1 < len(b.side.contexts) {
 			end = b.side.contexts[n+1].first
@@ -92,9 +93,9 @@ func (s *State) sweep(now seams.Instant) {
 		}
 		s.backlogBytes -= b.bytes
 		if b.attempts == 0 {
-			s.expireUnsent(b, now)
-			if b.count > 0 && b.codec != codecs.None {
-				// What was compressed holds records that are answered now.
+			// What was compressed may hold records that are answered now. It does not if
+			// a context has only said that it has ended.
+			if s.expireUnsent(b, now) && b.codec != codecs.None {
 				s.compress(b)
 			}
 		} else {
@@ -156,7 +157,7 @@ func (s *State) hasEnded(b *batch, now seams.Instant) bool {
 		return true
 	}
 	for _, run := range b.side.contexts {
-		if run.ctx != nil && run.ctx.Err() != nil {
+		if messages.EndOf(run.ctx) != nil {
 			return true
 		}
 	}

@@ -37,6 +37,7 @@ type broker struct {
 	timing     seams.Instant
 	unreadable bool // the last answer was
 	askedForID bool
+	dismissed  bool // it has been told to stop
 }
 
 // NodeName is a broker's name below the root.
@@ -70,6 +71,12 @@ func Props(c Config) *actor.Props {
 // say again: that they are ready. What was in flight was settled as lost.
 func (b *broker) inherit(before *broker) {
 	b.Info, b.spawned = before.Info, before.spawned
+	if before.dismissed {
+		// It crashed while its children ended. Whoever waits for its end has said so
+		// once, to the last incarnation.
+		b.dismissed, b.state.closed = true, true
+		return
+	}
 	b.state.identity = before.state.identity
 	for _, class := range classes {
 		for _, t := range *before.state.ready.of(class) {
@@ -395,6 +402,7 @@ func (b *broker) stop(c actor.Context, now seams.Instant) {
 		lane.inFlight, lane.up, lane.connection = nil, false, nil
 	}
 	if _, stopping := c.Message().(*actor.Stopping); stopping {
+		b.dismissed = true
 		b.Settings.Gate.Left(b.Info.ID)
 		// After a crash the next incarnation takes them over.
 		b.failControl(c, b.state.failControl(now, true), errStopped)
@@ -405,6 +413,8 @@ func (b *broker) stop(c actor.Context, now seams.Instant) {
 // in any more, and whoever asks is told so.
 func (b *broker) afterStop(c actor.Context) {
 	switch m := c.Message().(type) {
+	case *actor.Started:
+		c.Stop(c.Self()) // a new incarnation of one that was stopped
 	case *messages.ResponseReceived:
 		frames.put(m)
 	case *written:

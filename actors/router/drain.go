@@ -1,7 +1,6 @@
 package router
 
 import (
-	"context"
 	"errors"
 
 	"github.com/troupe-kafka/troupe/memory"
@@ -106,8 +105,8 @@ func (d *drained) place() (full *fullError) {
 
 // partitionOf chooses the partition of a record, once: one that stays has it.
 func (d *drained) partitionOf(p *parked) (int32, error) {
-	if p.ctx != nil && p.ctx.Err() != nil {
-		return -1, context.Cause(p.ctx)
+	if ended := messages.EndOf(p.ctx); ended != nil {
+		return -1, ended
 	}
 	partition, _, err := d.choose(d.rt, &p.record)
 	if err == nil || errors.Is(err, errBeyond) {

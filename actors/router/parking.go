@@ -404,9 +404,10 @@ func (t *Topic) expireParked(now seams.Instant, wait seams.Instant, why func(*To
 	var late error
 	kept := t.parked[:0]
 	for _, p := range t.parked {
+		ended := messages.EndOf(p.ctx)
 		switch {
-		case p.ctx != nil && p.ctx.Err() != nil:
-			refused = append(refused, refusedRecord{p, context.Cause(p.ctx)})
+		case ended != nil:
+			refused = append(refused, refusedRecord{p, ended})
 		case p.at <= wait:
 			if late == nil {
 				late = why(t)

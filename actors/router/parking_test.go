@@ -325,6 +325,39 @@ func TestParkedRecordsRunOutOfTime(t *testing.T) {
 	}
 }
 
+// usedAgain is a context of a framework that has given it to its next request.
+type usedAgain struct{ context.Context }
+
+func (usedAgain) Done() <-chan struct{} { return make(chan struct{}) }
+func (usedAgain) Err() error            { panic("no request") }
+
+// TestContextOfAParkedRecordPanics: it ends that record, in the drain and while
+// nobody knows the topic.
+func TestContextOfAParkedRecordPanics(t *testing.T) {
+	for _, known := range []bool{true, false} {
+		w := newWorld(t)
+		topic := w.topic("t")
+		var bad, good outcomes
+		r := record("t", "bad")
+		r.Tag = 1
+		list := []messages.Admission{{Record: r, Callback: bad.add, Context: usedAgain{context.Background()}, Wait: true}}
+		if n, err := topic.park(context.Background(), list, 0); n != 1 {
+			t.Fatal(err)
+		}
+		w.must(record("t", "good"), &good)
+		if !known {
+			w.clock.Advance(parkedSweep)
+		}
+		w.found(topicOf("t", 0))
+		if d := bad.only(t); !errors.Is(d.Err, messages.ErrInvalidContext) || d.Status != messages.NotPersisted {
+			t.Errorf("%+v", d)
+		}
+		if got := w.boxes["t/0"].values(); got != "good" {
+			t.Errorf("the partition got %q", got)
+		}
+	}
+}
+
 // TestCertainErrorsEndTheParking: authorisation and invalid names fail at once,
 // and only as long as the cluster says so.
 func TestCertainErrorsEndTheParking(t *testing.T) {

@@ -49,3 +49,39 @@ func TestCrashOverEveryAnswer(t *testing.T) {
 		t.Error(v)
 	}
 }
+
+// TestCrashWhileStopping: a broker that crashes while its connections end is
+// restarted, and ends all the same.
+func TestCrashWhileStopping(t *testing.T) {
+	for seed := range uint64(60) { // whether the word of a connection's end is heard before the others' is chance
+		w, err := simulation.NewWorld(simulation.Config{
+			Seed: seed, Topics: []simulation.Topic{{Name: topicName, Partitions: 1}},
+			Faults: []simulation.Fault{{Kind: simulation.ActorCrash, Target: "broker/*messages.ConnectionLost", Nth: 1}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := w.Start("")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended := false
+		w.Go(func() {
+			for _, acks := range []troupe.Acks{troupe.AcksAll, troupe.AcksNone} {
+				if _, err := p.Send(context.Background(), troupe.Send{Topic: topicName, Messages: []troupe.Message{{}}, Acks: acks}); err != nil {
+					t.Error(err)
+				}
+			}
+			if err := p.Close(context.Background()); err != nil {
+				t.Error(err)
+			}
+			ended = true
+		})
+		if _, err := w.Until(time.Minute, func() bool { return ended }); err != nil || !ended {
+			t.Errorf("seed %d: Close has returned: %v, %v", seed, ended, err)
+		}
+		for _, v := range w.Close() {
+			t.Errorf("seed %d: %v", seed, v)
+		}
+	}
+}
