@@ -125,6 +125,7 @@ func (s Status) String() string {
 type Delivery struct {
 	Topic     string
 	Partition int32
+	Status    Status
 	// Offset is the record's offset, or −1 when it is not known: on failure, with
 	// acks 0, and when the broker recognised a duplicate too old to remember.
 	Offset int64
@@ -135,7 +136,6 @@ type Delivery struct {
 	// −1 when it gave none.
 	LogAppendTimeMs int64
 	LogStartOffset  int64
-	Status          Status
 	// Attempts is how often the record's batch was handed to a broker.
 	Attempts int
 	// Err is nil exactly when Status is Persisted.
@@ -162,13 +162,15 @@ type Callback func(Delivery)
 type Produce struct {
 	Record Record
 	// ReplyTo receives Delivered. With protoactor's Request it may stay nil: the
-	// sender is taken. Without either, the outcome is dropped.
+	// sender is taken. Without either, the outcome is dropped. Send with ReplyTo
+	// costs an allocation less than Request, which wraps the message.
 	ReplyTo *actor.PID
 	// Context ends the record's wait for its outcome; nil means none.
 	Context context.Context
 }
 
-// Delivered answers a Produce.
+// Delivered answers a Produce, and is the receiver's for good. A few of one batch
+// are allocated together: to keep an outcome for long, keep a copy of Delivery.
 type Delivered struct{ Delivery Delivery }
 
 // Writable tells an actor whose Produce was answered ErrBufferFull that there is
@@ -187,12 +189,17 @@ func EndOf(ctx context.Context) (cause error) {
 			cause = fmt.Errorf("%w: %v", ErrInvalidContext, reason)
 		}
 	}()
-	err := ctx.Err()
-	if err == nil {
-		return nil
+	if err := ctx.Err(); err != nil {
+		return CauseOf(ctx, err)
 	}
-	if cause = context.Cause(ctx); cause == nil {
-		cause = err // it has changed its mind
+	return nil
+}
+
+// CauseOf is the cause of a context that has said it has ended with err. It may have
+// changed its mind since.
+func CauseOf(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
 	}
-	return cause
+	return err
 }

@@ -11,10 +11,14 @@ import (
 	"github.com/troupe-kafka/troupe/seams"
 )
 
+// Recipient is an actor that is sent Delivered, in place of a callback; nil: nobody.
+type Recipient = *actor.PID
+
 // Admission is one record on its way into a partition, borrowed for the call.
 type Admission struct {
 	Record   *Record
 	Callback Callback
+	ReplyTo  Recipient
 	// Context is nil when it can never end.
 	Context context.Context
 	Acks    Acks
@@ -118,6 +122,7 @@ type Stranded struct {
 type StrandedRecord struct {
 	Record    Record
 	Callback  Callback
+	ReplyTo   Recipient
 	Context   context.Context
 	Acks      Acks
 	Codec     codecs.ID

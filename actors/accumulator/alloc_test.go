@@ -63,3 +63,21 @@ func TestAllocationsOfCallbacks(t *testing.T) {
 		}
 	}
 }
+
+// TestAllocationsOfReplies: the Delivered of a batch, several at a time, and nothing
+// besides.
+func TestAllocationsOfReplies(t *testing.T) {
+	r := benchRig(t, false)
+	ears := newEars(t, r)
+	received := 0
+	to := ears.add("actor", func(*messages.Delivered) { received++ })
+	a := answered(r, []callbackRun{{0, nil}}, perRecord[uint64]{})
+	a.side.replies = []replyRun{{0, to}}
+	most := float64((benchRecords + slabRecords - 1) / slabRecords)
+	if n := testing.AllocsPerRun(100, func() { r.box.lane.answer(a) }); n > most {
+		t.Errorf("%v allocations for %d replies, want at most %v", n, benchRecords, most)
+	}
+	if received != 101*benchRecords {
+		t.Errorf("received %d", received)
+	}
+}

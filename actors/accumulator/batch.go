@@ -25,6 +25,10 @@ type (
 		first    int32
 		callback messages.Callback
 	}
+	replyRun struct {
+		first int32
+		to    messages.Recipient
+	}
 	contextRun struct {
 		first int32
 		ctx   context.Context // nil: none
@@ -39,6 +43,7 @@ type (
 // side is what a batch knows of its records besides their bytes.
 type side struct {
 	callbacks []callbackRun
+	replies   []replyRun // none unless actors produce
 	contexts  []contextRun
 	stamps    []stampRun
 	tags      perRecord[uint64]
@@ -84,7 +89,7 @@ const batchOverhead = int(unsafe.Sizeof(batch{}) + unsafe.Sizeof(side{}))
 
 // size is what the runs, tags and opaques take.
 func (d *side) size() int {
-	return len(d.callbacks)*int(unsafe.Sizeof(callbackRun{})) + len(d.contexts)*int(unsafe.Sizeof(contextRun{})) +
+	return len(d.callbacks)*int(unsafe.Sizeof(callbackRun{})) + len(d.replies)*int(unsafe.Sizeof(replyRun{})) + len(d.contexts)*int(unsafe.Sizeof(contextRun{})) +
 		len(d.stamps)*int(unsafe.Sizeof(stampRun{})) +
 		len(d.tags.values)*int(unsafe.Sizeof(uint64(0))) + len(d.opaques.values)*int(unsafe.Sizeof(any(nil)))
 }
@@ -264,6 +269,9 @@ func (b *batch) add(a *messages.Admission, unixMs int64, now seams.Instant) {
 	if n := len(d.callbacks); n == 0 || !sameCallback(d.callbacks[n-1].callback, a.Callback) {
 		d.callbacks = append(d.callbacks, callbackRun{i, a.Callback})
 	}
+	if a.ReplyTo != nil || len(d.replies) > 0 {
+		d.reply(i, a.ReplyTo)
+	}
 	if n := len(d.stamps); n == 0 || d.stamps[n-1].unixMs != at || uint64(now-d.stamps[n-1].admitted) >= uint64(time.Millisecond) {
 		// Also when it was admitted before: it may have waited in the parking.
 		d.stamp(stampRun{i, at, now})
@@ -393,6 +401,19 @@ func (b *batch) live() int32 { return b.count - b.answeredCount }
 // oldestAdmission is when the oldest record came in: most often the first, but
 // one that waited in the parking may stand behind younger ones.
 func (b *batch) oldestAdmission() seams.Instant { return b.side.oldest }
+
+// reply notes who is sent the outcome of record i. An actor sends many records in a
+// turn, under the same PID: they are one run.
+func (d *side) reply(i int32, to messages.Recipient) {
+	n := len(d.replies)
+	switch {
+	case n > 0 && d.replies[n-1].to == to, n == 0 && to == nil:
+		return
+	case n == 0 && i > 0:
+		d.replies = append(d.replies, replyRun{})
+	}
+	d.replies = append(d.replies, replyRun{i, to})
+}
 
 // stamp begins a run.
 func (d *side) stamp(r stampRun) {

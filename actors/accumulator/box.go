@@ -543,9 +543,10 @@ func (b *Box) returnSide(p *batch) {
 		return
 	}
 	clear(d.callbacks)
+	clear(d.replies)
 	clear(d.contexts)
 	d.tags.reset()
 	d.opaques.reset()
-	d.callbacks, d.contexts, d.stamps = d.callbacks[:0], d.contexts[:0], d.stamps[:0]
+	d.callbacks, d.replies, d.contexts, d.stamps = d.callbacks[:0], d.replies[:0], d.contexts[:0], d.stamps[:0]
 	b.sides = append(b.sides, d)
 }

@@ -64,8 +64,8 @@ func (b *batch) cutAnswered() {
 
 // sideWalk reads what a side knows of records, in ascending order.
 type sideWalk struct {
-	old                  *side
-	callback, stamp, ctx int
+	old                         *side
+	callback, reply, stamp, ctx int
 }
 
 // runAt returns the run that holds for record index, searching on from at.
@@ -84,6 +84,10 @@ func (w *sideWalk) copyTo(d *side, kept, index int32) {
 	w.ctx = runAt(old.contexts, w.ctx, index, func(r contextRun) int32 { return r.first })
 	if c := old.callbacks[w.callback]; len(d.callbacks) == 0 || !sameCallback(d.callbacks[len(d.callbacks)-1].callback, c.callback) {
 		d.callbacks = append(d.callbacks, callbackRun{kept, c.callback})
+	}
+	if len(old.replies) > 0 {
+		w.reply = runAt(old.replies, w.reply, index, func(r replyRun) int32 { return r.first })
+		d.reply(kept, old.replies[w.reply].to)
 	}
 	if st := old.stamps[w.stamp]; len(d.stamps) == 0 || d.stamps[len(d.stamps)-1] != (stampRun{d.stamps[len(d.stamps)-1].first, st.unixMs, st.admitted}) {
 		d.stamp(stampRun{kept, st.unixMs, st.admitted})

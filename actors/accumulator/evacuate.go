@@ -90,7 +90,7 @@ func (b *batch) unpack(out *messages.Stranded, bytes []byte, partition int32) []
 		}
 		record.Tag, record.Opaque = b.side.tags.at(index), b.side.opaques.at(index)
 		out.Records = append(out.Records, messages.StrandedRecord{
-			Record: record, Callback: callbackOf(b.side, index), Context: contextOf(b.side, index),
+			Record: record, Callback: callbackOf(b.side, index), ReplyTo: replyToOf(b.side, index), Context: contextOf(b.side, index),
 			Acks: b.acks, Codec: b.codec, TimeoutMs: b.timeoutMs, Admitted: b.side.admittedAt(index),
 		})
 	})

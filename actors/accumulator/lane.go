@@ -119,15 +119,22 @@ func (l *lane) answerFrom(a *answer, i, end int32) (next int32) {
 	if persisted && brokersTime {
 		delivery.Timestamp = time.UnixMilli(delivery.LogAppendTimeMs)
 	}
-	callback, callbackEnd := 0, i
+	var cb messages.Callback
+	var replyTo messages.Recipient
+	var slab []messages.Delivered
+	callback, reply, runEnd := 0, 0, i
 	stamp, stampEnd := 0, i
 	for ; i < end; i++ {
-		if i >= callbackEnd {
-			callback, callbackEnd = runOf(d.callbacks, callback, i, end, func(r callbackRun) int32 { return r.first })
+		if i >= runEnd {
+			callback, runEnd = runOf(d.callbacks, callback, i, end, func(r callbackRun) int32 { return r.first })
+			cb = d.callbacks[callback].callback
+			if len(d.replies) > 0 {
+				reply, runEnd = runOf(d.replies, reply, i, runEnd, func(r replyRun) int32 { return r.first })
+				replyTo = d.replies[reply].to
+			}
 		}
-		cb := d.callbacks[callback].callback
-		if cb == nil {
-			i = callbackEnd - 1 // nothing to call before the next run
+		if cb == nil && replyTo == nil {
+			i = runEnd - 1 // nobody to tell before the next run
 			continue
 		}
 		if a.only == nil && a.batch.isAnswered(i) {
@@ -143,10 +150,26 @@ func (l *lane) answerFrom(a *answer, i, end int32) (next int32) {
 			}
 		}
 		delivery.Tag, delivery.Opaque = d.tags.at(i), d.opaques.at(i)
-		cb(delivery)
+		if replyTo == nil {
+			cb(delivery)
+			continue
+		}
+		if len(slab) == 0 {
+			slab = make([]messages.Delivered, min(end-i, slabRecords))
+		}
+		m := &slab[0]
+		slab = slab[1:]
+		m.Delivery = delivery
+		l.box.system.Root.Send(replyTo, m)
 	}
 	return end
 }
+
+// slabRecords is how many Delivered of a batch are allocated together. Each is its
+// receiver's for as long as it likes, and keeps its neighbours in memory as long,
+// with what their Opaque holds: so they are few. More would not be cheaper: beyond
+// 512 bytes Go's collector looks at each object by itself.
+const slabRecords = 3
 
 // runOf returns which run holds for record i, searching on from the run at, and
 // up to which record, or end.
@@ -164,6 +187,14 @@ func callbackOf(d *side, i int32) messages.Callback {
 		at++
 	}
 	return d.callbacks[at].callback
+}
+
+func replyToOf(d *side, i int32) messages.Recipient {
+	if len(d.replies) == 0 {
+		return nil
+	}
+	at := runAt(d.replies, 0, i, func(r replyRun) int32 { return r.first })
+	return d.replies[at].to
 }
 
 func contextOf(d *side, i int32) context.Context {

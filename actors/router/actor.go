@@ -449,7 +449,7 @@ func (k *keeper) evacuate(t *Topic, old *routes, now seams.Instant) messages.Ide
 			r := &stranded.Records[i]
 			r.Record.Topic = t.name
 			rescued = append(rescued, parked{
-				record: r.Record, callback: r.Callback, ctx: r.Context, at: now, admitted: r.Admitted,
+				record: r.Record, callback: r.Callback, replyTo: r.ReplyTo, ctx: r.Context, at: now, admitted: r.Admitted,
 				bytes:   protocol.RecordUpperBound(len(r.Record.Key), len(r.Record.Value), r.Record.Headers),
 				options: Options{Acks: r.Acks, Codec: r.Codec, TimeoutMs: r.TimeoutMs},
 			})

@@ -127,7 +127,7 @@ func (d *drained) append(partition int32, indices []int) *fullError {
 	for n, i := range indices {
 		p := &d.run[i]
 		list[n] = messages.Admission{
-			Record: &p.record, Callback: p.callback, Context: p.ctx, Acks: p.options.Acks, Codec: p.options.Codec,
+			Record: &p.record, Callback: p.callback, ReplyTo: p.replyTo, Context: p.ctx, Acks: p.options.Acks, Codec: p.options.Codec,
 			Bytes: p.bytes, TimeoutMs: p.options.TimeoutMs, Admitted: p.admitted,
 		}
 		urgent = urgent || p.options.Urgent

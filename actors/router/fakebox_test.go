@@ -31,6 +31,8 @@ type fakeBox struct {
 	onClosed func() // called when a record comes to the closed partition
 	got      []string
 	tags     []uint64
+	replyTo  []messages.Recipient
+	calling  int        // records with a callback
 	calls    [][]string // the records of each call of Append or AppendAll
 	urgent   []bool
 	leaders  []messages.AssignLeader
@@ -76,6 +78,10 @@ func (b *fakeBox) take(a *messages.Admission) messages.AppendStatus {
 	}
 	b.got = append(b.got, string(a.Record.Value))
 	b.tags = append(b.tags, a.Record.Tag)
+	b.replyTo = append(b.replyTo, a.ReplyTo)
+	if a.Callback != nil {
+		b.calling++
+	}
 	b.urgent = append(b.urgent, a.Urgent)
 	return messages.Appended
 }

@@ -51,6 +51,7 @@ type parking struct {
 type parked struct {
 	record   messages.Record
 	callback messages.Callback
+	replyTo  messages.Recipient
 	ctx      context.Context
 	options  Options
 	bytes    int
@@ -251,7 +252,7 @@ func (p *parking) add(spare *[]*memory.Chunk, a *messages.Admission, now seams.I
 	// The rest of need stands for the entry and its headers.
 	chunk.Bytes = chunk.Bytes[:min(cap(chunk.Bytes), start+need)]
 	p.parked = append(p.parked, parked{
-		record: record, callback: a.Callback, ctx: a.Context, bytes: a.Bytes, at: now, admitted: now, seen: p.refreshes, call: call,
+		record: record, callback: a.Callback, replyTo: a.ReplyTo, ctx: a.Context, bytes: a.Bytes, at: now, admitted: now, seen: p.refreshes, call: call,
 		options: Options{Acks: a.Acks, Codec: a.Codec, Urgent: a.Urgent, TimeoutMs: a.TimeoutMs},
 	})
 	return true
@@ -266,7 +267,7 @@ type refusedRecord struct {
 // answerOne answers a parked record that will not reach a partition: it is not
 // persisted.
 func (t *Topic) answerOne(f refusedRecord) {
-	if f.callback == nil {
+	if f.callback == nil && f.replyTo == nil {
 		return
 	}
 	defer func() {
@@ -277,6 +278,10 @@ func (t *Topic) answerOne(f refusedRecord) {
 	d := refusal(&f.record, nil)
 	d.Topic = t.name
 	d.Err = &messages.DeliveryError{Topic: t.name, Partition: d.Partition, Broker: -1, Cause: f.cause}
+	if f.replyTo != nil {
+		t.router.deliver(f.replyTo, d)
+		return
+	}
 	f.callback(d)
 }
 

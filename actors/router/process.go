@@ -136,29 +136,29 @@ func (r *Router) produceFor(m *messages.Produce, sender *actor.PID) {
 	if m.ReplyTo != nil {
 		sender = m.ReplyTo
 	}
-	reply := func(d messages.Delivery) {
-		if sender != nil {
-			r.system.Root.Send(sender, &messages.Delivered{Delivery: d})
-		}
-	}
 	ctx := m.Context
 	if ctx == nil {
 		ctx = context.Background()
 	}
 	t, err := r.Topic(m.Record.Topic)
 	if err == nil {
-		err = t.Produce(ctx, &m.Record, reply, Options{Acks: r.Settings.Acks, Codec: r.Settings.Compression})
+		err = t.produceFor(ctx, &m.Record, sender)
 	}
-	if err == nil {
+	if err == nil || sender == nil {
 		return
 	}
-	reply(refusal(&m.Record, err))
+	r.deliver(sender, refusal(&m.Record, err))
 	var full *fullError
-	if sender != nil && errors.As(err, &full) {
+	if errors.As(err, &full) {
 		// After the refusal: an actor that hears of room first would wait for it
 		// for ever afterwards.
 		r.tellWritable(sender, full)
 	}
+}
+
+// deliver sends an actor the outcome of a record that reached no partition.
+func (r *Router) deliver(to messages.Recipient, d messages.Delivery) {
+	r.system.Root.Send(to, &messages.Delivered{Delivery: d})
 }
 
 // writable are the actors to be told of room, each once per account however many

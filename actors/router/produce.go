@@ -203,37 +203,66 @@ var admissions = sync.Pool{New: func() any { return new(admission) }}
 // Produce admits one record. A nil error means that callback will be called
 // exactly once; with any other nothing was admitted.
 func (t *Topic) Produce(ctx context.Context, record *messages.Record, callback messages.Callback, o Options) error {
-	r := t.router
-	if p := r.refused.Load(); p != nil {
-		return *p
-	}
-	size, err := r.check(record)
+	size, own, err := t.admissible(ctx, record)
 	if err != nil {
 		return err
 	}
-	var own context.Context
+	a := admissions.Get().(*admission)
+	a.record = *record
+	a.Record, a.Callback, a.Context = &a.record, callback, own
+	a.Acks, a.Codec, a.Bytes, a.Urgent, a.TimeoutMs = o.Acks, o.Codec, size, o.Urgent, o.TimeoutMs
+	a.Prompt, a.Wait, a.MaxBlock, a.Since = o.Prompt, o.Wait, o.MaxBlock, o.Since
+	err = t.admit(ctx, &a.Admission)
+	a.record.Key, a.record.Value, a.record.Headers, a.record.Opaque = nil, nil, nil, nil
+	t.done(a)
+	return err
+}
+
+// produceFor admits an actor's record, without waiting. A nil error means that to,
+// unless it is nil, will be sent the outcome exactly once. The record is on the heap
+// with the actor's message, and is read there: no copy is made on the way.
+func (t *Topic) produceFor(ctx context.Context, record *messages.Record, to messages.Recipient) error {
+	size, own, err := t.admissible(ctx, record)
+	if err != nil {
+		return err
+	}
+	a := admissions.Get().(*admission)
+	settings := t.router.Settings
+	a.Record, a.ReplyTo, a.Context = record, to, own
+	a.Acks, a.Codec, a.Bytes = settings.Acks, settings.Compression, size
+	err = t.admit(ctx, &a.Admission)
+	t.done(a)
+	return err
+}
+
+// admissible says why a record is refused before its partition is looked at. It
+// returns the most that the record can take, and the context to keep with it.
+func (t *Topic) admissible(ctx context.Context, record *messages.Record) (size int, own context.Context, err error) {
+	r := t.router
+	if p := r.refused.Load(); p != nil {
+		return 0, nil, *p
+	}
+	if size, err = r.check(record); err != nil {
+		return 0, nil, err
+	}
 	if ctx.Done() != nil {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+		if err := ctx.Err(); err != nil {
+			return 0, nil, messages.CauseOf(ctx, err)
 		}
 		own = ctx
 	}
-	a := admissions.Get().(*admission)
-	a.record = *record
-	a.Admission = messages.Admission{
-		Record: &a.record, Callback: callback, Context: own, Acks: o.Acks, Codec: o.Codec, Bytes: size, Urgent: o.Urgent, TimeoutMs: o.TimeoutMs,
-		Prompt: o.Prompt,
-		Wait:   o.Wait, MaxBlock: o.MaxBlock, Since: o.Since,
-	}
-	err = t.admit(ctx, &a.Admission)
+	return size, own, nil
+}
+
+// done ends a call: what it did not use goes back.
+func (t *Topic) done(a *admission) {
 	if a.Chunk != nil {
-		r.Budget.Release(a.Chunk)
+		t.router.Budget.Release(a.Chunk)
 	}
-	// The pool must not keep the caller's memory alive.
-	a.record.Key, a.record.Value, a.record.Headers, a.record.Opaque = nil, nil, nil, nil
-	a.Callback, a.Context, a.Chunk = nil, nil, nil
+	// The pool must not keep the caller's memory alive, and the next call sets only
+	// what it has.
+	a.Admission = messages.Admission{}
 	admissions.Put(a)
-	return err
 }
 
 // check refuses what the protocol or the settings do not allow, and returns the
@@ -264,7 +293,9 @@ func (t *Topic) admit(ctx context.Context, a *messages.Admission) error {
 		}
 		if err == errBeyond {
 			if rt != nil {
-				a.Record.Partition = messages.AtPartition(partition) // chosen once
+				chosen := *a.Record // it may be part of a message, which nobody changes
+				chosen.Partition = messages.AtPartition(partition)
+				a.Record = &chosen // chosen once
 			}
 			if _, err = t.park(ctx, []messages.Admission{*a}, 0); err == errKnown {
 				continue

@@ -95,8 +95,8 @@ type place struct {
 // All the waits for room of one call take no longer than o.MaxBlock together.
 func (r *Router) SendAll(ctx context.Context, records []messages.Record, callback messages.Callback, o Options, reject func(*messages.Record, error)) {
 	refused := r.Refused()
-	if refused == nil && ctx.Err() != nil {
-		refused = context.Cause(ctx)
+	if err := ctx.Err(); refused == nil && err != nil {
+		refused = messages.CauseOf(ctx, err)
 	}
 	if refused != nil {
 		for i := range records {
