@@ -99,36 +99,16 @@ type Appender interface {
 	// Reannounce says once more that batches are ready, if they are: the broker
 	// may have lost the announcement in a crash.
 	Reannounce()
-	// Evacuate closes a partition whose topic was deleted and created again. It
-	// hands back the records that were never handed to a broker, answers all
-	// others with cause, and returns the identity it numbered under.
-	Evacuate(cause error) (Stranded, Identity)
+	// Evacuate closes a partition whose topic was deleted and created again. It keeps
+	// what is certainly in no log for MoveTo, answers all other records with cause,
+	// and returns the identity it numbered under.
+	Evacuate(cause error) Identity
+	// MoveTo gives what Evacuate has kept to the partition of the new topic, in front
+	// of all that comes there.
+	MoveTo(next Appender)
 	// Unanswered is the number of records without an outcome.
 	Unanswered() int
 	PID() *actor.PID
-}
-
-// Stranded are records that were admitted to a partition which is no more, and
-// never left this process.
-type Stranded struct {
-	Records []StrandedRecord
-	// Chunk holds the bytes that the records point to.
-	Chunk *memory.Chunk
-	// Flushes wait for the records; whoever takes them owes each a Done.
-	Flushes []*FlushWaiter
-}
-
-// StrandedRecord is one of them, with what its caller chose.
-type StrandedRecord struct {
-	Record    Record
-	Callback  Callback
-	ReplyTo   Recipient
-	Context   context.Context
-	Acks      Acks
-	Codec     codecs.ID
-	TimeoutMs int32
-	// Admitted is when the delivery timeout of the record began.
-	Admitted seams.Instant
 }
 
 // AccumulatorSpec names an accumulator to start.

@@ -170,22 +170,16 @@ const (
 // unrefused is the most that can be charged though the buffer is full
 // (docs/adr/0003). A chunk is refused, so what comes on top has come since the last
 // chunk: what batches keep about their records is charged when they are sealed, and
-// a partition has one that is not; and what codecs, splits and a move to another
-// topic copy is charged when it exists, once for each record. Only a move copies
-// more than a batch at a time, and keeps the copies together until the last of them
-// has its outcome.
+// a partition has one that is not; and what codecs and splits copy is charged when it
+// exists, once for each record.
 func (r *run) unrefused() int {
-	each, records, most := recordKeeps, r.outstanding, r.settings.BufferBytes/8
+	each := recordKeeps
 	k := &r.faults.counts.Kinds
-	moves := k[TopicRecreated]+k[TopicDeleted] > 0
-	if r.settings.Compression != codecs.None.String() || moves || k[BatchesLimited] > 0 || r.faults.counts.Code(protocol.MessageTooLarge) > 0 {
+	if r.settings.Compression != codecs.None.String() || k[BatchesLimited] > 0 || r.faults.counts.Code(protocol.MessageTooLarge) > 0 {
 		each += r.load.largest
 	}
-	if moves {
-		records, most = len(r.load.records), r.settings.BufferBytes
-	}
 	lives := 1 + k[TopicRecreated]
-	return min(most, lives*r.kafka.mostPartitions(topicName)*batchKeeps+records*each)
+	return min(r.settings.BufferBytes/8, lives*r.kafka.mostPartitions(topicName)*batchKeeps+r.outstanding*each)
 }
 
 // ended reports whether the cluster has told the producer to give up.

@@ -112,7 +112,7 @@ type batch struct {
 	prompt    bool // no callback is the user's
 
 	side  *side
-	box   *Box
+	box   atomic.Pointer[Box] // changes when its topic is created again
 	order batchOrder
 
 	chunks     []*memory.Chunk // the first begins with room for the batch header
@@ -181,7 +181,7 @@ func (a *attempt) WriteEnded() {
 	a.batch.release()
 }
 func (a *attempt) Settle(r messages.Result) {
-	a.batch.box.settle(a, r)
+	a.batch.box.Load().settle(a, r)
 }
 
 // batchOrder is a batch's place in its partition's order of admission: the
@@ -201,7 +201,8 @@ func (o batchOrder) String() string {
 
 // newBatch returns an open batch without a buffer.
 func newBatch(box *Box, order batchOrder, acks messages.Acks, codec codecs.ID) *batch {
-	b := &batch{box: box, order: order, acks: acks, codec: codec, broker: -1, side: box.takeSide()}
+	b := &batch{order: order, acks: acks, codec: codec, broker: -1, side: box.takeSide()}
+	b.box.Store(box)
 	b.chunks, b.chunkFirst = b.chunkRoom[:0], b.firstRoom[:0]
 	b.holds.Store(1)
 	return b
@@ -380,7 +381,7 @@ func (b *batch) drop() []*memory.Chunk {
 // release is drop for callers without the lock.
 func (b *batch) release() {
 	if chunks := b.drop(); len(chunks) > 0 {
-		b.box.budget.Release(chunks...)
+		b.box.Load().budget.Release(chunks...)
 	}
 }
 

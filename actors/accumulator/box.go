@@ -41,6 +41,7 @@ type Box struct {
 	timer    seams.Timer
 
 	assigned  *messages.AssignLeader // not taken in yet
+	leaving   []*batch               // for the partition of the topic's next creation
 	kept      bool                   // the last sequence is in the ledger
 	lingering bool                   // the box stands in the line of lingers
 	timing    seams.Instant          // when the timer is set to fire
@@ -175,7 +176,11 @@ func (b *Box) BacklogBytes() int {
 func (b *Box) Unanswered() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return int(b.state.unanswered) + b.state.answeringOpen
+	n := int(b.state.unanswered) + b.state.answeringOpen
+	for _, p := range b.leaving {
+		n += int(p.live())
+	}
+	return n
 }
 
 // Urge implements messages.Appender.
@@ -198,7 +203,7 @@ func (b *Box) Flush(w *messages.FlushWaiter) {
 			o.flushes = append(o.flushes, w)
 		}
 		behind := s.answeringOpen > 0 // something is in the completion lane
-		for _, batches := range [][]*batch{s.pending, s.inFlight} {
+		for _, batches := range [][]*batch{s.pending, s.inFlight, b.leaving} {
 			for _, p := range batches {
 				if p.live() == 0 {
 					behind = true // all answered; its bytes travel on for nobody
@@ -210,7 +215,7 @@ func (b *Box) Flush(w *messages.FlushWaiter) {
 		}
 		if behind {
 			w.Add(1)
-			s.mark(b, w)
+			s.mark(w)
 		}
 		s.review(b.settings.Clock.Now())
 	})
@@ -218,7 +223,11 @@ func (b *Box) Flush(w *messages.FlushWaiter) {
 
 // FailAll implements messages.Appender.
 func (b *Box) FailAll(cause error) {
-	b.guarded("records could not be failed", func(s *State) { s.failAll(cause) })
+	b.guarded("records could not be failed", func(s *State) {
+		s.stay(b.leaving)
+		b.leaving = nil
+		s.failAll(cause)
+	})
 }
 
 // keepSequence leaves the last sequence to a successor.
@@ -471,7 +480,7 @@ func (b *Box) compress(p *batch) {
 			Kind: messages.LogNotCompressed, Broker: -1, Err: fmt.Errorf("%s, topic %s: %w", p.codec, b.state.topic, err),
 		})
 	}
-	b.mu.Lock()
+	b = p.lockBox() // it may have moved meanwhile
 	p.compressing = false
 	if !p.settled && packed != nil {
 		b.state.packed(p, b.budget.Adopt(b.account.Load(), packed))
@@ -480,6 +489,18 @@ func (b *Box) compress(p *batch) {
 	b.state.review(now)
 	b.unlock(b.state.nextDeadline(now))
 	p.release()
+}
+
+// lockBox locks the box that has the batch.
+func (b *batch) lockBox() *Box {
+	for {
+		box := b.box.Load()
+		box.mu.Lock()
+		if b.box.Load() == box {
+			return box
+		}
+		box.mu.Unlock()
+	}
 }
 
 func (b *Box) pack(p *batch) (packed []byte, err error) {

@@ -186,7 +186,7 @@ func overBatches(b *testing.B, step func(*rig, *attempt) *attempt, before func(*
 func answered(r *rig, callbacks []callbackRun, tags perRecord[uint64]) *answer {
 	d := &side{callbacks: callbacks, stamps: []stampRun{{first: 0, unixMs: baseUnixMs}}, tags: tags}
 	return &answer{
-		batch: &batch{box: r.box, count: benchRecords, settled: true}, side: d,
+		batch: &batch{count: benchRecords, settled: true}, side: d,
 		delivery: messages.Delivery{Topic: "t", Partition: 3, Offset: 5, LogAppendTimeMs: -1, Status: messages.Persisted, Attempts: 1},
 	}
 }

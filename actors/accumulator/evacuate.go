@@ -1,98 +1,91 @@
 package accumulator
 
 import (
-	"time"
-
+	"github.com/troupe-kafka/troupe/codecs"
 	"github.com/troupe-kafka/troupe/messages"
-	"github.com/troupe-kafka/troupe/protocol"
 )
 
 // Evacuate implements messages.Appender.
-func (b *Box) Evacuate(cause error) (messages.Stranded, messages.Identity) {
+func (b *Box) Evacuate(cause error) messages.Identity {
 	b.mu.Lock()
-	stranded, bytes := b.state.evacuate()
+	b.leaving = append(b.leaving, b.state.evacuate()...)
 	b.state.failAll(cause)
 	identity := b.state.identity
-	if len(bytes) > 0 {
-		stranded.Chunk = b.budget.Adopt(b.account.Load(), bytes)
-	}
 	b.unlock(b.timing)
-	return stranded, identity
+	return identity
 }
 
-// evacuate takes the batches apart that are certainly in no log: they were never
-// handed over, or every attempt was refused. Their records may be sent to another.
-func (s *State) evacuate() (messages.Stranded, []byte) {
-	var out messages.Stranded
-	var bytes []byte
+// MoveTo implements messages.Appender. Both locks are held: a Flush that looks at one
+// box after the other must find a batch in either.
+func (b *Box) MoveTo(next messages.Appender) {
+	to := next.(*Box)
+	b.mu.Lock()
+	to.mu.Lock()
+	to.state.inherit(b.leaving, to)
+	b.leaving = nil
+	b.mu.Unlock()
+	now := to.settings.Clock.Now()
+	to.state.review(now)
+	to.unlock(to.state.nextDeadline(now))
+}
+
+// evacuate takes the batches out that are certainly in no log: they were never handed
+// over, or every attempt was refused. They may be sent to another.
+func (s *State) evacuate() (leaving []*batch) {
 	if o := s.open; o != nil {
-		// Not sealed: sealing would compress.
+		// Not by sealOpen: its records have the time that is left, and the codec can wait.
 		s.open = nil
 		o.trimTail()
 		o.sealed = true
 		if o.count > 0 {
 			s.pending = append(s.pending, o)
 			s.backlogBytes += o.bytes
+		} else {
+			s.discard(o)
 		}
 	}
-	size := 0
-	for _, b := range s.pending {
-		if !b.maybe {
-			size += b.bytes
-		}
-	}
-	bytes = make([]byte, 0, size)
 	kept := s.pending[:0]
 	for _, b := range s.pending {
-		if b.maybe || s.unpack(b) != nil {
+		if b.maybe || b.live() == 0 {
 			kept = append(kept, b)
 			continue
 		}
 		s.went.Note(messages.BatchEvacuated)
-		bytes = b.unpack(&out, bytes, s.partition)
-		s.unanswered -= int64(b.live())
-		s.backlogBytes -= b.bytes
 		if b.hasSequence && b.identity == s.identity {
 			s.needsEpoch = true // its numbers are taken by nobody, should the topic come back
 		}
-		out.Flushes = append(out.Flushes, b.flushes...)
-		b.flushes = nil
-		s.discard(b)
+		s.unsettled.remove(b)
+		s.unanswered -= int64(b.live())
+		s.backlogBytes -= b.bytes
+		leaving = append(leaving, b)
 	}
 	clear(s.pending[len(kept):])
 	s.pending = kept
-	return out, bytes
+	return leaving
 }
 
-// unpack copies the live records of a batch out; bytes has room for all.
-func (b *batch) unpack(out *messages.Stranded, bytes []byte, partition int32) []byte {
-	keep := func(v []byte) []byte {
-		if v == nil {
-			return nil
+// inherit takes in batches of the partition that went before, whose records have not
+// been numbered here.
+func (s *State) inherit(leaving []*batch, box *Box) {
+	for _, b := range leaving {
+		s.batchCount++
+		b.order = s.batchCount * orderStep
+		b.box.Store(box)
+		b.hasSequence, b.identity, b.sequence = false, messages.NoIdentity, 0
+		s.enlist(b)
+		s.unanswered += int64(b.live())
+		s.pending = append(s.pending, b)
+		s.backlogBytes += b.bytes
+		if b.codec != codecs.None && b.packed == nil && !b.compressing && b.attempts == 0 {
+			s.compress(b)
 		}
-		start := len(bytes)
-		bytes = append(bytes, v...)
-		return bytes[start:len(bytes):len(bytes)]
 	}
-	b.eachRecord(func(index int32, r *protocol.Record) {
-		if b.isAnswered(index) {
-			return
-		}
-		record := messages.Record{
-			Key: keep(r.Key), Value: keep(r.Value), Timestamp: time.UnixMilli(b.baseMs + r.TimestampDelta),
-			Partition: messages.AtPartition(partition),
-		}
-		if r.HeaderCount > 0 {
-			record.Headers = r.AppendHeaders(make([]messages.Header, 0, r.HeaderCount))
-			for i := range record.Headers {
-				record.Headers[i].Value = keep(record.Headers[i].Value)
-			}
-		}
-		record.Tag, record.Opaque = b.side.tags.at(index), b.side.opaques.at(index)
-		out.Records = append(out.Records, messages.StrandedRecord{
-			Record: record, Callback: callbackOf(b.side, index), ReplyTo: replyToOf(b.side, index), Context: contextOf(b.side, index),
-			Acks: b.acks, Codec: b.codec, TimeoutMs: b.timeoutMs, Admitted: b.side.admittedAt(index),
-		})
-	})
-	return bytes
+}
+
+// stay takes batches back that have nowhere to go: they fail with all others.
+func (s *State) stay(leaving []*batch) {
+	for _, b := range leaving {
+		s.enlist(b)
+		s.unanswered += int64(b.live())
+	}
 }

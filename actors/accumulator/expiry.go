@@ -139,15 +139,15 @@ func (s *State) answerHandedOver(b *batch, now seams.Instant) {
 	}
 	if b.live() == 0 && len(b.flushes) > 0 {
 		// The bytes travel on for nobody: a flush waits for callbacks, not for them.
-		s.mark(b.box, b.flushes...)
+		s.mark(b.flushes...)
 		b.flushes = nil
 	}
 }
 
 // mark puts an empty batch behind those in the completion lane. It ends after
 // their callbacks, and the flushes with it.
-func (s *State) mark(box *Box, flushes ...*messages.FlushWaiter) {
-	marker := &batch{box: box, side: &side{callbacks: []callbackRun{{0, nil}}}, flushes: flushes, settled: true}
+func (s *State) mark(flushes ...*messages.FlushWaiter) {
+	marker := &batch{side: &side{callbacks: []callbackRun{{0, nil}}}, flushes: flushes, settled: true}
 	s.answeringOpen++
 	s.fx.answers = append(s.fx.answers, answer{batch: marker, side: marker.side})
 }

@@ -146,29 +146,3 @@ func TestRepliesGoToTheirActors(t *testing.T) {
 		})
 	}
 }
-
-// TestStrandedRecordsKeepTheirActors: also when those before them have none.
-func TestStrandedRecordsKeepTheirActors(t *testing.T) {
-	s := newStage(t)
-	first, second := pidOf("first"), pidOf("second")
-	want := []messages.Recipient{nil, first, first, second, nil, first}
-	for _, to := range want {
-		a := admission("v", nil)
-		a.ReplyTo, a.Bytes = to, protocol.RecordUpperBound(0, 1, nil)
-		for s.box.Append(a) != messages.Appended {
-			var err error
-			if a.Chunk, err = s.budget.TryAcquire(s.box.Account(), s.box.NeedBytes(a.Bytes)); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	stranded, _ := s.box.Evacuate(messages.ErrUnknownPartition)
-	var got []messages.Recipient
-	for _, r := range stranded.Records {
-		got = append(got, r.ReplyTo)
-	}
-	s.budget.Release(stranded.Chunk)
-	if !slices.Equal(got, want) {
-		t.Errorf("records are handed back for %v, expected %v", got, want)
-	}
-}

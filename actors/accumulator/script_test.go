@@ -259,11 +259,18 @@ func (s *script) run(word string, words []string) error {
 	case "reopen":
 		s.s.reopen()
 	case "evacuate":
-		out, _ := s.s.evacuate()
+		leaving := s.s.evacuate()
 		s.s.failAll(messages.ErrUnknownPartition)
-		for _, r := range out.Records {
-			s.say("rescued %s key=%q", strings.TrimRight(string(r.Record.Value), "."), r.Record.Key)
-			s.answers[s.names[r.Record.Tag-1]]++
+		for _, b := range leaving {
+			var names []string
+			b.eachRecord(func(i int32, r *protocol.Record) {
+				if name := s.names[b.side.tags.at(i)-1]; !b.isAnswered(i) {
+					names = append(names, name)
+					s.answers[name]++
+				}
+			})
+			s.say("batch %v %v leaves", b.order, names)
+			s.s.discard(b)
 		}
 	default:
 		return errors.New("unknown step")

@@ -197,7 +197,7 @@ func (s *State) carve(b *batch, from, to int32, leaveOut func(int32) bool) *batc
 			size += len(r.Raw)
 		}
 	})
-	c := newBatch(b.box, b.order+batchOrder(from), b.acks, b.codec)
+	c := newBatch(b.box.Load(), b.order+batchOrder(from), b.acks, b.codec)
 	c.sealed, c.numbered, c.attempts, c.broker, c.lastError, c.timeoutMs = true, b.numbered, b.attempts, b.broker, b.lastError, b.timeoutMs
 	if b.hasSequence {
 		c.hasSequence, c.identity, c.sequence = true, b.identity, protocol.AddSequence(b.sequence, from)

@@ -12,7 +12,6 @@ import (
 	"github.com/troupe-kafka/troupe/memory"
 	"github.com/troupe-kafka/troupe/messages"
 	"github.com/troupe-kafka/troupe/partitioners"
-	"github.com/troupe-kafka/troupe/protocol"
 	"github.com/troupe-kafka/troupe/seams"
 )
 
@@ -56,7 +55,8 @@ type keeper struct {
 	relax    seams.Timer
 	parkedIn map[*Topic]bool
 	absent   map[string]absences
-	doubted  map[*Topic]bool // whose last answer was not believed
+	doubted  map[*Topic]bool    // whose last answer was not believed
+	moving   map[*Topic]*routes // of the last creation of topics, should a move to the next be cut short
 	crashes  int
 	stopping bool
 }
@@ -79,7 +79,7 @@ func newKeeper(r *Router) *keeper {
 	k := &keeper{
 		Router: r, accounts: make(leaderAccounts), timing: seams.Never, spawned: make(map[string]int),
 		hinted: make(map[string]map[int32]*leaderHint), parkedIn: make(map[*Topic]bool),
-		absent: make(map[string]absences), doubted: make(map[*Topic]bool),
+		absent: make(map[string]absences), doubted: make(map[*Topic]bool), moving: make(map[*Topic]*routes),
 	}
 	k.accounts[-1] = r.Budget.NewAccount("leaderless partitions", part(r.Settings.LeaderPercent))
 	return k
@@ -112,7 +112,7 @@ func (k *keeper) Receive(c actor.Context) {
 	case *messages.RoutesChanged:
 		k.brokers = m.Brokers
 		for i := range m.View.Topics {
-			k.update(c, answer{&m.View.Topics[i], m.View.AnsweredBy, len(m.View.Brokers)}, now)
+			k.update(c, answer{&m.View.Topics[i], m.View.AnsweredBy, len(m.View.Brokers)})
 		}
 		k.watchIdle(now)
 	case *messages.Crashed:
@@ -293,7 +293,7 @@ func isAnother(before, now [16]byte) bool {
 }
 
 // update brings a topic's routes in line with what metadata found.
-func (k *keeper) update(c actor.Context, info answer, now seams.Instant) {
+func (k *keeper) update(c actor.Context, info answer) {
 	t := (*k.table.Load())[info.Name]
 	if t == nil {
 		return
@@ -306,18 +306,17 @@ func (k *keeper) update(c actor.Context, info answer, now seams.Instant) {
 	if len(info.Partitions) == 0 {
 		return
 	}
-	after := messages.NoIdentity
+	before := k.moving[t] // of the topic's last creation
 	if old != nil && isAnother(old.live[0].(messages.Taker).TopicID(), info.ID) {
 		k.Settings.Log.Warn().Str("topic", t.name).Msg("the topic was deleted and created again")
-		after = k.evacuate(t, old, now)
 		delete(k.hinted, t.name) // epochs begin anew
 		delete(k.absent, t.name)
-		old = nil
+		before, old = old, nil
 	}
 	if old == nil {
 		old = &routes{}
 	}
-	if k.isNoNews(old, info.TopicInfo) {
+	if before == nil && k.isNoNews(old, info.TopicInfo) {
 		delete(k.doubted, t)
 		t.err.Store(nil)
 		t.refreshed()
@@ -333,12 +332,21 @@ func (k *keeper) update(c actor.Context, info answer, now seams.Instant) {
 	}
 	s, err := k.absent[t.name].shapeOf(info, exist, k.Settings.MaxTopicPartitions)
 	if err != nil {
-		k.doubt(t, err, len(old.live) == 0)
+		k.doubt(t, err, len(old.live) == 0 && before == nil)
 		return
 	}
 	delete(k.doubted, t)
 	t.err.Store(nil)
+	after := messages.NoIdentity
+	if before != nil {
+		k.moving[t] = before
+		after = k.evacuate(t, before)
+	}
 	rt := k.route(c, t, old, &s, info.ID, after)
+	if before != nil {
+		k.resettle(t, before, rt)
+		delete(k.moving, t)
+	}
 	left := make([]messages.Appender, 0, len(s.gone))
 	for _, id := range s.gone {
 		left = append(left, old.boxes[id])
@@ -428,42 +436,46 @@ func (k *keeper) topicFailed(t *Topic, old *routes, info *messages.TopicInfo) {
 	}
 }
 
-// evacuate ends the accumulators of a topic that was created again. Records that
-// never left go to the new topic, to the partition that was chosen for them; of
-// the others nobody can say whether they went into the old one. It returns the
-// newest identity that the old partitions were numbered under.
-func (k *keeper) evacuate(t *Topic, old *routes, now seams.Instant) messages.Identity {
-	cause := fmt.Errorf("%w: topic %s was deleted and created again", messages.ErrUnknownPartition, t.name)
+// evacuate closes the accumulators of a topic that was created again. What never left
+// waits in them for the new topic's; of the others nobody can say whether they went
+// into the old one. It returns the newest identity that the old partitions were
+// numbered under.
+func (k *keeper) evacuate(t *Topic, old *routes) messages.Identity {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.departLocked(old.live...)
 	t.routes.Store(nil)
 	t.pending = nil
 	newest := messages.NoIdentity
-	var rescued []parked
 	for _, box := range old.live {
-		stranded, identity := box.Evacuate(cause)
-		if identity.Newer(newest) {
+		if identity := box.Evacuate(createdAgain(t)); identity.Newer(newest) {
 			newest = identity
 		}
-		for i := range stranded.Records {
-			r := &stranded.Records[i]
-			r.Record.Topic = t.name
-			rescued = append(rescued, parked{
-				record: r.Record, callback: r.Callback, replyTo: r.ReplyTo, ctx: r.Context, at: now, admitted: r.Admitted,
-				bytes:   protocol.RecordUpperBound(len(r.Record.Key), len(r.Record.Value), r.Record.Headers),
-				options: Options{Acks: r.Acks, Codec: r.Codec, TimeoutMs: r.TimeoutMs},
-			})
+	}
+	return newest
+}
+
+// resettle moves what never left to the accumulators of the new topic, of the
+// partition that was chosen for it, and ends the old ones.
+func (k *keeper) resettle(t *Topic, old, rt *routes) {
+	t.mu.Lock()
+	t.pending = rt // from here on a Flush finds them there
+	t.mu.Unlock()
+	for id, box := range old.boxes {
+		switch {
+		case box == nil:
+			continue
+		case rt.has(int32(id)):
+			box.MoveTo(rt.boxes[id])
+		default:
+			box.FailAll(createdAgain(t))
 		}
-		if stranded.Chunk != nil {
-			// In front: the last chunk of the list is the one that is filled.
-			t.chunks = append([]*memory.Chunk{stranded.Chunk}, t.chunks...)
-		}
-		t.flushes = append(t.flushes, stranded.Flushes...)
 		k.system.Root.Poison(box.PID())
 	}
-	t.parked = append(rescued, t.parked...)
-	t.mu.Unlock()
-	return newest
+}
+
+func createdAgain(t *Topic) error {
+	return fmt.Errorf("%w: topic %s was deleted and created again", messages.ErrUnknownPartition, t.name)
 }
 
 // retire ends the accumulators of a topic that is no more.

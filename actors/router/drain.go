@@ -128,7 +128,7 @@ func (d *drained) append(partition int32, indices []int) *fullError {
 		p := &d.run[i]
 		list[n] = messages.Admission{
 			Record: &p.record, Callback: p.callback, ReplyTo: p.replyTo, Context: p.ctx, Acks: p.options.Acks, Codec: p.options.Codec,
-			Bytes: p.bytes, TimeoutMs: p.options.TimeoutMs, Admitted: p.admitted,
+			Bytes: p.bytes, TimeoutMs: p.options.TimeoutMs, Admitted: p.at,
 		}
 		urgent = urgent || p.options.Urgent
 	}

@@ -41,7 +41,7 @@ type fakeBox struct {
 	failed   error
 	busy     bool // does not retire
 	backlog  int
-	stranded messages.Stranded
+	leaving  []string // what Evacuate keeps
 	identity messages.Identity
 }
 
@@ -152,9 +152,15 @@ func (b *fakeBox) Take(messages.TakeRequest) (messages.Batch, messages.TakeStatu
 	return nil, messages.TakeDone
 }
 
-func (b *fakeBox) Evacuate(error) (messages.Stranded, messages.Identity) {
+func (b *fakeBox) MoveTo(next messages.Appender) {
+	to := next.(*fakeBox)
+	to.got = append(to.got, b.leaving...)
+	b.leaving = nil
+}
+
+func (b *fakeBox) Evacuate(error) messages.Identity {
 	b.closed = true
-	return b.stranded, b.identity
+	return b.identity
 }
 
 func (b *fakeBox) Retire(time.Duration) bool {

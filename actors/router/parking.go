@@ -55,8 +55,7 @@ type parked struct {
 	ctx      context.Context
 	options  Options
 	bytes    int
-	at       seams.Instant // when the wait for the topic began
-	admitted seams.Instant // when the record's delivery timeout began
+	at       seams.Instant // when it came: its delivery timeout and its wait for the topic began
 	seen     uint64        // refreshes when it came
 	call     uint64        // records of one Send have the same number, which is not 0
 }
@@ -252,7 +251,7 @@ func (p *parking) add(spare *[]*memory.Chunk, a *messages.Admission, now seams.I
 	// The rest of need stands for the entry and its headers.
 	chunk.Bytes = chunk.Bytes[:min(cap(chunk.Bytes), start+need)]
 	p.parked = append(p.parked, parked{
-		record: record, callback: a.Callback, replyTo: a.ReplyTo, ctx: a.Context, bytes: a.Bytes, at: now, admitted: now, seen: p.refreshes, call: call,
+		record: record, callback: a.Callback, replyTo: a.ReplyTo, ctx: a.Context, bytes: a.Bytes, at: now, seen: p.refreshes, call: call,
 		options: Options{Acks: a.Acks, Codec: a.Codec, Urgent: a.Urgent, TimeoutMs: a.TimeoutMs},
 	})
 	return true
@@ -332,6 +331,16 @@ func (t *Topic) refreshed(left ...messages.Appender) {
 func (t *Topic) departLocked(boxes ...messages.Appender) {
 	t.departed = slices.DeleteFunc(t.departed, func(box messages.Appender) bool { return box.Unanswered() == 0 })
 	t.departed = append(t.departed, boxes...)
+}
+
+// failDeparted is for those that a crash kept from moving on.
+func (t *Topic) failDeparted(cause error) {
+	t.mu.Lock()
+	boxes := slices.Clone(t.departed)
+	t.mu.Unlock()
+	for _, box := range boxes {
+		box.FailAll(cause)
+	}
 }
 
 // depart is departLocked for those who do not hold the lock.
@@ -418,7 +427,7 @@ func (t *Topic) expireParked(now seams.Instant, wait seams.Instant, why func(*To
 				late = why(t)
 			}
 			refused = append(refused, refusedRecord{p, late})
-		case timeout > 0 && p.admitted <= now.Add(-timeout):
+		case timeout > 0 && p.at <= now.Add(-timeout):
 			refused = append(refused, refusedRecord{p, fmt.Errorf("%w after %v, while its topic was not known", messages.ErrDeliveryTimeout, timeout)})
 		default:
 			kept = append(kept, p)

@@ -10,8 +10,8 @@ import (
 	"github.com/troupe-kafka/troupe/messages"
 )
 
-// TestReplyToGoesAlong: whom to tell stays with a record that is parked, that moves to
-// a topic created again, and that reaches no partition.
+// TestReplyToGoesAlong: whom to tell stays with a record that is parked, and that
+// reaches no partition.
 func TestReplyToGoesAlong(t *testing.T) {
 	w := newWorld(t)
 	pid := w.register()
@@ -25,16 +25,6 @@ func TestReplyToGoesAlong(t *testing.T) {
 	box := w.boxes["t/0"]
 	if want := []messages.Recipient{fromA, fromB, nil}; !slices.Equal(box.replyTo, want) {
 		t.Errorf("the partition replies to %v, expected %v", box.replyTo, want)
-	}
-
-	for i, to := range box.replyTo {
-		box.stranded.Records = append(box.stranded.Records, messages.StrandedRecord{Record: messages.Record{Tag: uint64(i), Partition: messages.AtPartition(0)}, ReplyTo: to})
-	}
-	again := topicOf("t", 0)
-	again.ID = [16]byte{2}
-	w.found(again)
-	if next := w.boxes["t/0.2"]; !slices.Equal(next.replyTo, box.replyTo) {
-		t.Errorf("the new partition replies to %v, expected %v", next.replyTo, box.replyTo)
 	}
 
 	w.clock.Advance(2 * time.Minute)

@@ -376,6 +376,7 @@ func (r *Router) urge() {
 func (r *Router) FailAll(cause error) {
 	for _, t := range r.sorted() {
 		t.refuseParked(cause)
+		t.failDeparted(cause)
 		if rt := t.known(); rt != nil {
 			for _, box := range rt.live {
 				box.FailAll(cause)

@@ -1,0 +1,141 @@
+package accumulator
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/troupe-kafka/troupe/codecs"
+	"github.com/troupe-kafka/troupe/memory"
+	"github.com/troupe-kafka/troupe/messages"
+	"github.com/troupe-kafka/troupe/protocol"
+	"github.com/troupe-kafka/troupe/seams"
+)
+
+// successor is the partition of the topic's next creation, with the same budget.
+func (r *rig) successor() *rig {
+	next := newRig(r.t, testConfig())
+	next.now, next.budget, next.box.budget = r.now, r.budget, r.budget
+	next.box.account.Store(r.box.Account())
+	next.s.grow = func(c *memory.Chunk, n int) { r.budget.Grow(r.box.Account(), c, n) }
+	next.s.recall(messages.LastSequence{Identity: r.s.identity, Gap: true})
+	next.enact()
+	return next
+}
+
+// TestMoveTo: batches that are certainly in no log go to the next partition as they
+// are, in order, with their callbacks and those who wait for a flush: one that was
+// refused, one that is compressed, one that a codec has, and the open one. The move
+// itself takes no memory.
+func TestMoveTo(t *testing.T) {
+	r := newRig(t, testConfig())
+	r.enact()
+	var got []string
+	add := func(name string) *batch {
+		a := admission(strings.Repeat(name+" ", 20), func(d messages.Delivery) {
+			if d.Err != nil || d.Offset != int64(len(got)) {
+				t.Errorf("%s: offset %d, %v", name, d.Offset, d.Err)
+			}
+			got = append(got, name)
+		})
+		a.Codec = codecs.Snappy
+		if status := r.append(a); status != messages.Appended {
+			t.Fatal(status)
+		}
+		return r.s.open
+	}
+	seal := func() {
+		r.s.sealOpen(r.now)
+		r.effects()
+	}
+	r.assign(1, 1)
+	refused := add("refused")
+	seal()
+	r.pack(refused)
+	a, _ := r.take(toLeader)
+	r.deliver(a, errorResult(protocol.NotLeaderOrFollower, -1))
+	a.WriteEnded()
+	compressed := add("compressed")
+	seal()
+	r.pack(compressed)
+	late := add("late")
+	seal()
+	add("open")
+	r.effects()
+	r.check()
+	spot := seams.NewParking().NewSpot()
+	w := messages.NewFlushWaiter(spot)
+	used := r.budget.Used()
+	if identity := r.box.Evacuate(messages.ErrUnknownPartition); identity != someIdentity {
+		t.Errorf("numbered under %v", identity)
+	}
+	r.box.Flush(w) // it comes in the middle of the move
+	w.Done()
+	if n := r.box.Unanswered(); n != 4 {
+		t.Errorf("%d records have no outcome", n)
+	}
+	next := r.successor()
+	r.box.MoveTo(next.box)
+	next.check()
+	if n, bytes := next.box.Unanswered(), r.budget.Used(); n != 4 || r.box.Unanswered() != 0 || bytes != used {
+		t.Errorf("%d records have moved, %d bytes are charged, %d before", n, bytes, used)
+	}
+	r.box.compress(late) // the codec has it still
+	for _, p := range next.s.pending {
+		if p.compressing {
+			next.pack(p)
+		}
+	}
+	next.assign(1, 1)
+	newer := toLeader
+	newer.Identity = messages.Identity{ProducerID: 7, Epoch: 1, Generation: 2}
+	registry, err := codecs.NewRegistry()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range []string{"refused", "compressed", "late", "open"} {
+		a, status := next.take(newer)
+		if a == nil {
+			t.Fatalf("%s: %v", name, status)
+		}
+		if sent := readWire(t, a, registry); sent.identity != (messages.Identity{ProducerID: 7, Epoch: 1}) || int(sent.sequence) != i || !strings.HasPrefix(sent.values[0], name+" ") {
+			t.Errorf("%s is sent as %+v", name, sent)
+		}
+		next.deliver(a, okResult(int64(i)))
+		a.WriteEnded()
+		next.effects()
+		next.check()
+	}
+	if want := []string{"refused", "compressed", "late", "open"}; !slices.Equal(got, want) {
+		t.Errorf("answered %v", got)
+	}
+	soon, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := spot.Wait(soon); err != nil {
+		t.Error("the flush still waits")
+	}
+	if n := r.budget.Used(); n != 0 {
+		t.Errorf("%d bytes are left", n)
+	}
+}
+
+// TestNowhereToMove: what was kept for a partition that does not exist any more fails
+// with all the rest.
+func TestNowhereToMove(t *testing.T) {
+	r := newRig(t, testConfig())
+	_, executor := r.enact()
+	var outcome messages.Delivery
+	r.append(admission("kept", func(d messages.Delivery) { outcome = d }))
+	r.box.Evacuate(messages.ErrUnknownPartition)
+	if outcome.Err != nil || r.box.Unanswered() != 1 {
+		t.Fatalf("%+v", outcome)
+	}
+	r.box.FailAll(messages.ErrUnknownPartition)
+	executor.run()
+	if outcome.Err == nil || outcome.Status != messages.NotPersisted || r.box.Unanswered() != 0 || r.budget.Used() != 0 {
+		t.Errorf("%+v, %d bytes are left", outcome, r.budget.Used())
+	}
+	r.check()
+}
