@@ -120,7 +120,7 @@ func newRun(system *actor.ActorSystem, c *Campaign) *run {
 		r.plan = Plan{Harness: HarnessVersion, Seed: c.Seed, Records: c.Records}
 		seed := &World{config: Config{Seed: c.Seed}}
 		s := drawSettings(seed.stream(2), c.Records)
-		drawLoad(seed.stream(7), &s, c.Records > longFrom)
+		drawLoad(seed.stream(7), &s)
 		r.plan.Settings = s
 		config.drawFaults = time.Duration(s.Span) + time.Second
 		config.quietAt, config.quiet = time.Duration(s.Load.QuietAt), time.Duration(s.Load.Quiet)

@@ -78,7 +78,7 @@ const (
 )
 
 // drawLoad draws the load of a run, and what of its other settings follows.
-func drawLoad(r *rand.Rand, s *Settings, longRun bool) {
+func drawLoad(r *rand.Rand, s *Settings) {
 	l := &Load{Callers: slices.Clone(callerNames[:])}
 	if r.IntN(2) == 0 {
 		r.Shuffle(len(l.Callers), func(i, k int) { l.Callers[i], l.Callers[k] = l.Callers[k], l.Callers[i] })
@@ -116,7 +116,7 @@ func drawLoad(r *rand.Rand, s *Settings, longRun bool) {
 	l.Timeouts, l.Cancels = r.IntN(4) == 0, r.IntN(3) == 0
 	s.Load = l
 	s.drawPaces(r)
-	if !longRun && s.Abrupt+l.Quiet == 0 && r.IntN(300) == 0 {
+	if s.Abrupt+l.Quiet == 0 && r.IntN(300) == 0 {
 		// Records that fill the buffer. It takes ten times the time of a run.
 		l.Size, l.Unknown = largeSize, false
 		s.BufferBytes, s.PaceBytes = 1<<20, 8<<20

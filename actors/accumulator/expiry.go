@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/troupe-kafka/troupe/codecs"
 	"github.com/troupe-kafka/troupe/messages"
 	"github.com/troupe-kafka/troupe/seams"
 )
@@ -12,30 +11,45 @@ import (
 // contextSweep is how late the end of a record's context may be noticed.
 const contextSweep = 100 * time.Millisecond
 
-// expireUnsent cuts the records out whose context or delivery timeout has ended
-// while nothing of the batch was ever handed over: they are not persisted. The
-// batch is sealed and not compressed yet, or it was handed to the codec, in
-// which case the records are answered and travel no further only if all are. It
-// reports whether it has cut some out, and left others plain.
-func (s *State) expireUnsent(b *batch, now seams.Instant) (cut bool) {
+// expireUnsent answers the records whose context or delivery timeout has ended while
+// nothing of the batch was ever handed over: they are not persisted. They are cut out
+// at once, or from a batch that is compressed when it is next (cutFirst): many batches
+// may have such records, and unpacked together they would take more than the buffer.
+func (s *State) expireUnsent(b *batch, now seams.Instant) {
 	gone, causes := s.endedRecords(b, now)
 	if len(gone) == 0 {
-		return false
+		return
 	}
 	s.answerSome(b, gone, causes, messages.NotPersisted)
-	if b.live() == 0 {
+	switch {
+	case b.live() == 0:
 		s.finish(b, messages.Delivery{Status: messages.NotPersisted})
 		b.count = 0
-		return false
+	case b.packed == nil:
+		b.cutAnswered()
+		s.went.Note(messages.BatchCut)
 	}
-	if err := s.unpack(b); err != nil {
-		s.fail(b, err, messages.NotPersisted)
-		b.count = 0
-		return false
+}
+
+// cutFirst cuts the records out of the batch that is next that were answered before
+// it was ever handed over.
+func (s *State) cutFirst() {
+	for len(s.pending) > 0 {
+		b := s.pending[0]
+		if b.attempts > 0 || b.answeredCount == 0 || b.compressing {
+			return
+		}
+		if err := s.unpack(b); err != nil {
+			s.unqueue(b)
+			s.fail(b, err, messages.NotPersisted)
+			continue
+		}
+		s.backlogBytes -= b.bytes
+		b.cutAnswered()
+		s.backlogBytes += b.bytes
+		s.went.Note(messages.BatchCut)
+		s.compress(b) // that is what it was
 	}
-	b.cutAnswered()
-	s.went.Note(messages.BatchCut)
-	return true
 }
 
 // endedRecords lists the unanswered records of b whose own time is over. Causes
@@ -93,11 +107,7 @@ func (s *State) sweep(now seams.Instant) {
 		}
 		s.backlogBytes -= b.bytes
 		if b.attempts == 0 {
-			// What was compressed may hold records that are answered now. It does not if
-			// a context has only said that it has ended.
-			if s.expireUnsent(b, now) && b.codec != codecs.None {
-				s.compress(b)
-			}
+			s.expireUnsent(b, now)
 		} else {
 			s.answerHandedOver(b, now)
 			if b.live() == 0 {

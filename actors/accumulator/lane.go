@@ -1,7 +1,6 @@
 package accumulator
 
 import (
-	"context"
 	"sync"
 	"time"
 
@@ -179,33 +178,6 @@ func runOf[R any](runs []R, at int, i, end int32, first func(R) int32) (n int, u
 		end = min(end, first(runs[at+1]))
 	}
 	return at, end
-}
-
-func callbackOf(d *side, i int32) messages.Callback {
-	at := 0
-	for at+1 < len(d.callbacks) && d.callbacks[at+1].first <= i {
-		at++
-	}
-	return d.callbacks[at].callback
-}
-
-func replyToOf(d *side, i int32) messages.Recipient {
-	if len(d.replies) == 0 {
-		return nil
-	}
-	at := runAt(d.replies, 0, i, func(r replyRun) int32 { return r.first })
-	return d.replies[at].to
-}
-
-func contextOf(d *side, i int32) context.Context {
-	var ctx context.Context
-	for _, run := range d.contexts {
-		if run.first > i {
-			break
-		}
-		ctx = run.ctx
-	}
-	return ctx
 }
 
 // stampOf returns the stamps of record i.

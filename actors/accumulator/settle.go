@@ -159,9 +159,6 @@ func (s *State) requeueLive(b *batch) bool {
 		if s.requeue(b); b.settled {
 			return false
 		}
-		if s.limit.bytes < s.batchMaxBytes {
-			s.halveLarge()
-		}
 		return true
 	}
 	return false

@@ -63,7 +63,7 @@ func (l *sizeLimit) accepted(n, most int, now seams.Instant) {
 // split sends the records of a batch that is too large for the broker in two
 // batches, in their order, each record under the number it has: a sequence never
 // names another record. The halves have fewer records, so it ends at the latest
-// with batches of one, which fail. What waits and is as large is split along.
+// with batches of one, which fail. What waits and is as large is split in its turn.
 func (s *State) split(b *batch, now seams.Instant) {
 	s.closeGate()
 	if b.count == 1 || b.maybe {
@@ -77,7 +77,7 @@ func (s *State) split(b *batch, now seams.Instant) {
 	if o := s.open; o != nil && o.bytes > s.limit.bytes {
 		s.sealOpen(now)
 	}
-	s.halveLarge()
+	s.halveFirst()
 	for _, p := range slices.Clone(s.pending) {
 		if p.live() == 0 {
 			s.unqueue(p)
@@ -86,15 +86,15 @@ func (s *State) split(b *batch, now seams.Instant) {
 	}
 }
 
-// halveLarge splits what waits and is larger than the broker is known to take.
-func (s *State) halveLarge() {
-	for i := 0; i < len(s.pending); {
-		p := s.pending[i]
-		if p.bytes > s.limit.bytes && p.count > 1 && !p.maybe && !p.compressing {
-			s.halve(i) // the first half may still be too large
-		} else {
-			i++
+// halveFirst splits the batch that is next while it is larger than the broker is known
+// to take. Others have time until it is their turn: to split all would unpack all.
+func (s *State) halveFirst() {
+	for len(s.pending) > 0 {
+		p := s.pending[0]
+		if p.bytes <= s.limit.bytes || p.count == 1 || p.maybe || p.compressing {
+			return
 		}
+		s.halve(0)
 	}
 }
 

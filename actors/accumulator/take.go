@@ -22,8 +22,12 @@ func (s *State) canTake(now seams.Instant) bool {
 			return false
 		}
 	}
+	s.cutFirst()
+	if s.limit.bytes < s.batchMaxBytes {
+		s.halveFirst()
+	}
 	b := s.next()
-	return !b.compressing && s.hasWindow(b, now)
+	return b != nil && !b.compressing && s.hasWindow(b, now)
 }
 
 // hasWindow applies the rules of how many batches may be in flight (DESIGN 4.3).
