@@ -136,11 +136,18 @@ func newRun(system *actor.ActorSystem, c *Campaign) *run {
 	r.World = w
 	w.trace.crash = r.received
 	w.excused = func(line string) bool {
+		if strings.Contains(line, "it crashes again and again") {
+			return r.faults.counts.Kinds[ActorCrash] > crashesOutlived
+		}
 		return r.ended() && strings.Contains(line, "the producer cannot go on")
 	}
 	r.load = newWorkload(r, r.plan.Records)
 	return r
 }
+
+// crashesOutlived is how many crashes in a row an accumulator's records outlive
+// (accumulator.maxCrashes).
+const crashesOutlived = 3
 
 // received sees each message before its actor does.
 func (r *run) received(path string, message any) {
