@@ -158,4 +158,18 @@ func (b *buffers) take() []byte {
 	return free[:0]
 }
 
+// What stands in slices that somebody must not look at any more: a caller's, and a
+// frame's.
+var (
+	scribbled   = strings.Repeat("#", 256)
+	overwritten = strings.Repeat("\xdb", 256)
+)
+
+// fill overwrites all of b, in pieces: byte by byte is a part of a run that shows.
+func fill(b []byte, with string) {
+	for len(b) > 0 {
+		b = b[copy(b, with):]
+	}
+}
+
 func (b *buffers) give(free []byte) { *b = append(*b, free) }

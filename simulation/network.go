@@ -418,9 +418,7 @@ func answered(c *socket, d delivery) {
 	c.note("answer", int64(len(d.frame)))
 	// The runtime must not keep the slice: it is overwritten after the call.
 	c.events.Received(d.frame)
-	for i := range d.frame {
-		d.frame[i] = 0xdb
-	}
+	fill(d.frame, overwritten)
 	c.network.estate.spare.give(d.frame)
 }
 
