@@ -268,10 +268,12 @@ func (f *injector) advance(kind Kind) {
 
 // happens counts an occurrence, and decides whether the kind of fault comes now.
 func (f *injector) happens(kind Kind, at place) *Fault {
-	if fault := f.aimedAt(kind, at); fault != nil {
-		return fault
-	}
 	k := &f.kinds[kind]
+	if len(k.targeted) > 0 {
+		if fault := f.aimedAt(kind, at); fault != nil {
+			return fault
+		}
+	}
 	k.seen++
 	if k.seen != k.due || f.healed() {
 		return nil

@@ -478,7 +478,8 @@ func (c *socket) serveOne() {
 		c.served(unsupported(correlation))
 		return
 	}
-	if err := message.ReadFrom(body); err != nil {
+	// Its strings are parts of the frame, which stays as it is until the world ends.
+	if err := message.(kmsg.UnsafeReadFrom).UnsafeReadFrom(body); err != nil {
 		n.wrong(Protocol, "connection %d: request %s v%d: %v", c.number, kmsg.NameForKey(key), version, err)
 		return
 	}
