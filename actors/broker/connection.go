@@ -200,29 +200,31 @@ func (k *connection) handshake(c actor.Context, frame []byte) {
 
 // The versions that this client speaks, lowest and highest. Brokers advertise
 // Produce from 0 though they refuse what is below 3 (KIP-896, KAFKA-18659).
-var ours = map[int16][2]int16{
-	int16(kmsg.Produce):        {3, 13},
-	int16(kmsg.Metadata):       {1, 12},
-	int16(kmsg.InitProducerID): {0, 5},
+var ours = [...]struct {
+	key          kmsg.Key
+	lowest, most int16
+	of           func(*messages.Versions) *int16
+}{
+	{kmsg.Produce, 3, 13, func(v *messages.Versions) *int16 { return &v.Produce }},
+	{kmsg.Metadata, 1, 12, func(v *messages.Versions) *int16 { return &v.Metadata }},
+	{kmsg.InitProducerID, 0, 5, func(v *messages.Versions) *int16 { return &v.InitProducerID }},
 }
 
 func negotiate(r *kmsg.ApiVersionsResponse) (messages.Versions, error) {
-	v := messages.Versions{Max: map[int16]int16{int16(kmsg.ApiVersions): 0}}
-	for _, k := range r.ApiKeys {
-		own, known := ours[k.ApiKey]
-		if !known {
-			continue
-		}
-		most := min(own[1], k.MaxVersion)
-		if most < max(own[0], k.MinVersion) {
-			return v, fmt.Errorf("%w: no common version of api %s: broker has %d to %d, this client %d to %d",
-				protocol.UnsupportedVersion, kmsg.NameForKey(k.ApiKey), k.MinVersion, k.MaxVersion, own[0], own[1])
-		}
-		v.Max[k.ApiKey] = most
-	}
-	for key := range ours {
-		if _, ok := v.Max[key]; !ok {
-			v.Max[key] = -1
+	v := messages.Versions{Produce: -1, Metadata: -1, InitProducerID: -1}
+	for i := range r.ApiKeys {
+		k := &r.ApiKeys[i]
+		for o := range ours {
+			own := &ours[o]
+			if own.key.Int16() != k.ApiKey {
+				continue
+			}
+			most := min(own.most, k.MaxVersion)
+			if most < max(own.lowest, k.MinVersion) {
+				return v, fmt.Errorf("%w: no common version of api %s: broker has %d to %d, this client %d to %d",
+					protocol.UnsupportedVersion, kmsg.NameForKey(k.ApiKey), k.MinVersion, k.MaxVersion, own.lowest, own.most)
+			}
+			*own.of(&v) = most
 		}
 	}
 	return v, nil
