@@ -42,7 +42,11 @@ type estate struct {
 
 	produceRequest  kmsg.ProduceRequest
 	metadataRequest kmsg.MetadataRequest
+	versionsRequest kmsg.ApiVersionsRequest
 	metadataAnswer  kmsg.MetadataResponse
+	versionsAnswer  kmsg.ApiVersionsResponse
+	known           model.Metadata
+	names           []string
 }
 
 var (
@@ -52,7 +56,8 @@ var (
 
 func newEstate() *estate {
 	e := &estate{name: fmt.Sprintf("world-%d", worlds.Add(1))}
-	e.bytes.size, e.produced.size, e.records.size, e.entries.size, e.timers.size = 64<<10, 64, 1024, 1024, 64
+	e.bytes.size, e.produced.size, e.records.size, e.entries.size, e.timers.size = 256<<10, 64, 1024, 1024, 64
+	e.names = make([]string, 0, 8)
 	return e
 }
 
@@ -88,13 +93,15 @@ func (e *estate) text(b []byte) string {
 }
 
 // requestFor is an empty request, nil if there is none with that key. Those that
-// come often are always the same two.
+// come often are always the same three.
 func (e *estate) requestFor(key int16) kmsg.Request {
 	switch key {
 	case int16(kmsg.Produce):
 		return &e.produceRequest
 	case int16(kmsg.Metadata):
 		return &e.metadataRequest
+	case int16(kmsg.ApiVersions):
+		return &e.versionsRequest
 	}
 	return kmsg.RequestForKey(key)
 }
