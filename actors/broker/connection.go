@@ -31,10 +31,7 @@ type connection struct {
 	told     bool          // the broker knows that the connection has ended
 	dialled  seams.Instant // when
 	patience seams.Timer   // with dial and handshake
-	// ended is common to all incarnations. A restart that was decided before the
-	// connection was stopped arrives after, and would bring it back with nobody
-	// to stop it.
-	ended *atomic.Bool
+	all      *incarnations
 }
 
 type (
@@ -49,6 +46,15 @@ type (
 	}
 )
 
+// incarnations is what is common to those of one connection.
+type incarnations struct {
+	// generation is that of the last one.
+	generation atomic.Int64
+	// ended says that the connection was stopped. A restart that was decided before
+	// arrives after, and would bring it back with nobody to stop it.
+	ended atomic.Bool
+}
+
 // generationBits are the bits of a generation that count the incarnations of one
 // child; those above are the child's number.
 const generationBits = 32
@@ -56,11 +62,18 @@ const generationBits = 32
 func connectionProps(s *messages.Settings, path string, broker *actor.PID, lane messages.Lane, info messages.BrokerInfo, child int) *actor.Props {
 	// Unique among all connections of the broker, not only of this child: a late
 	// word from a stopped one must not be taken for its successor's.
-	generation := atomic.Int64{}
-	generation.Store(int64(child) << generationBits)
-	ended := new(atomic.Bool)
+	all := &incarnations{}
+	all.generation.Store(int64(child) << generationBits)
 	return s.Props(path, func() actor.Actor {
-		return &connection{settings: s, broker: broker, lane: lane, info: info, link: &link{generation: int(generation.Add(1))}, ended: ended}
+		one := &struct { // in one piece
+			connection
+			link
+		}{
+			connection{settings: s, broker: broker, lane: lane, info: info, all: all},
+			link{generation: int(all.generation.Add(1))},
+		}
+		one.connection.link = &one.link
+		return &one.connection
 	})
 }
 
@@ -68,7 +81,7 @@ func connectionProps(s *messages.Settings, path string, broker *actor.PID, lane 
 func (k *connection) Receive(c actor.Context) {
 	switch m := c.Message().(type) {
 	case *actor.Started:
-		if k.ended.Load() {
+		if k.all.ended.Load() {
 			return
 		}
 		k.link.self, k.link.broker, k.link.system, k.link.lane = c.Self(), k.broker, c.ActorSystem(), k.lane
@@ -91,7 +104,7 @@ func (k *connection) Receive(c actor.Context) {
 			panic(&ConnectionFailure{Broker: k.info.ID, Address: k.info.Address, Reason: m.reason, WasUp: k.up})
 		}
 	case *actor.Stopping:
-		k.ended.Store(true)
+		k.all.ended.Store(true)
 		k.hangUp()
 	case *actor.Restarting:
 		k.hangUp()
@@ -247,9 +260,15 @@ type link struct {
 	system     *actor.ActorSystem
 	connection seams.Connection
 	up         atomic.Bool
+	// opened and closed are the messages that each is sent once.
+	opened linkOpened
+	closed linkClosed
 }
 
-func (l *link) Opened() { l.system.Root.Send(l.self, &linkOpened{l}) }
+func (l *link) Opened() {
+	l.opened.link = l
+	l.system.Root.Send(l.self, &l.opened)
+}
 
 func (l *link) Received(frame []byte) {
 	if !l.up.Load() {
@@ -262,7 +281,10 @@ func (l *link) Received(frame []byte) {
 	l.system.Root.Send(l.broker, m)
 }
 
-func (l *link) Closed(reason error) { l.system.Root.Send(l.self, &linkClosed{l, reason}) }
+func (l *link) Closed(reason error) {
+	l.closed = linkClosed{l, reason}
+	l.system.Root.Send(l.self, &l.closed)
+}
 
 // framePool keeps the messages that carry answers.
 type framePool struct{ pool sync.Pool }
