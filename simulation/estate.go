@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -61,6 +62,16 @@ func newEstate() *estate {
 	return e
 }
 
+// How much is left to the next world. A run in which nobody can be reached for an
+// hour makes thousands of sockets, one of large records megabytes of them, and the
+// garbage collector would keep room for sixteen times as much.
+const (
+	keptSockets     = 128
+	keptAttempts    = 4096
+	keptPages       = 8
+	keptBufferBytes = 4 << 10
+)
+
 // bequeath leaves the estate of a world that is over to another. Nothing of the
 // world may be looked at any more.
 func (w *World) bequeath() {
@@ -74,6 +85,15 @@ func (w *World) bequeath() {
 	clear(w.seen)
 	e.heap, e.spent, e.runnable, e.seen = w.clock.heap[:0], w.clock.spent, w.scheduler.runnable[:0], w.seen[:0]
 	e.sent, e.writes, e.callers = e.sent[:0], e.writes[:0], e.callers[:0]
+	if len(e.sockets) > keptSockets {
+		clear(e.sockets[keptSockets:])
+		e.sockets = e.sockets[:keptSockets]
+	}
+	if cap(e.sent) > keptAttempts {
+		e.sent = nil
+	}
+	e.spare.keepSmall()
+	e.copies.keepSmall()
 	e.bytes.rewind()
 	e.produced.reset()
 	e.records.reset()
@@ -135,6 +155,10 @@ func (p *pages[T]) take(n int) []T {
 
 // rewind takes everything back; reset also lets go of what it points to.
 func (p *pages[T]) rewind() {
+	if len(p.pages) > keptPages {
+		clear(p.pages[keptPages:])
+		p.pages = p.pages[:keptPages]
+	}
 	for i := range p.pages {
 		p.pages[i] = p.pages[i][:0]
 	}
@@ -173,6 +197,11 @@ func fill(b []byte, with string) {
 	for len(b) > 0 {
 		b = b[copy(b, with):]
 	}
+}
+
+// keepSmall lets go of long ones.
+func (b *buffers) keepSmall() {
+	*b = slices.DeleteFunc(*b, func(free []byte) bool { return cap(free) > keptBufferBytes })
 }
 
 func (b *buffers) give(free []byte) { *b = append(*b, free) }
