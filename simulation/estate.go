@@ -6,7 +6,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"unsafe"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -23,6 +22,7 @@ type estate struct {
 	name string
 
 	bytes    pages[byte]
+	texts    *strings.Builder
 	spare    buffers // for answers
 	copies   buffers // for what callers give the producer
 	heap     []deadline
@@ -102,14 +102,18 @@ func (w *World) bequeath() {
 	estates.Put(e)
 }
 
-// text is a string, in one piece of memory with others. It is one as long as the
-// estate is not left to another.
+// textBytes is how much memory is made at a time for the strings of values.
+const textBytes = 16 << 10
+
+// text is a string, in one piece of memory with others.
 func (e *estate) text(b []byte) string {
-	if len(b) == 0 {
-		return ""
+	if e.texts == nil || e.texts.Cap()-e.texts.Len() < len(b) {
+		e.texts = &strings.Builder{}
+		e.texts.Grow(max(textBytes, len(b)))
 	}
-	all := append(e.bytes.take(len(b)), b...)
-	return unsafe.String(&all[0], len(all))
+	from := e.texts.Len()
+	e.texts.Write(b)
+	return e.texts.String()[from:]
 }
 
 // requestFor is an empty request, nil if there is none with that key. Those that
