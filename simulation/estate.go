@@ -62,9 +62,9 @@ func newEstate() *estate {
 	return e
 }
 
-// How much is left to the next world. A run in which nobody can be reached for an
-// hour makes thousands of sockets, one of large records megabytes of them, and the
-// garbage collector would keep room for sixteen times as much.
+// How much is left to the next world, at the most. A run in which nobody can be
+// reached for an hour makes thousands of sockets, one of large records megabytes of
+// them, and the garbage collector would keep room for sixteen times as much.
 const (
 	keptSockets     = 128
 	keptAttempts    = 4096
