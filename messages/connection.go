@@ -3,6 +3,8 @@ package messages
 import (
 	"fmt"
 
+	"github.com/twmb/franz-go/pkg/kmsg"
+
 	"github.com/troupe-kafka/troupe/seams"
 )
 
@@ -33,9 +35,23 @@ func (l Lane) String() string {
 // Versions is what a broker can do, learned by ApiVersions on each connection
 // (KIP-511).
 type Versions struct {
-	// Max has the highest version of each api key that both sides know, −1 for
-	// one the broker lacks.
-	Max map[int16]int16
+	// The highest version of each api that both sides know, −1 for one the broker
+	// lacks.
+	Produce, Metadata, InitProducerID int16
+}
+
+// Of is the version of an api, by its key; −1 also for those that nobody asks for.
+func (v *Versions) Of(key int16) int16 {
+	switch kmsg.Key(key) {
+	case kmsg.Produce:
+		return v.Produce
+	case kmsg.Metadata:
+		return v.Metadata
+	case kmsg.InitProducerID:
+		return v.InitProducerID
+	default:
+		return -1
+	}
 }
 
 // ConnectionUp tells the broker that a lane is open and negotiated.

@@ -42,11 +42,14 @@ type Mailbox struct {
 	signalled bool
 	suspended bool
 	scheduled bool
+
+	first [4]any // of system: each actor has one or two at once, sooner or later
 }
 
 // NewMailbox returns a mailbox for the actor at path; tracer may be nil.
 func NewMailbox(path string, tracer Tracer) *Mailbox {
 	m := &Mailbox{path: path, tracer: tracer}
+	m.system.in, m.system.out = m.first[:0:2], m.first[2:2]
 	m.posted, _ = tracer.(PostTracer)
 	m.turn = m.run
 	return m

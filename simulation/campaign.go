@@ -162,7 +162,8 @@ func (r *run) sample() {
 	if r.producer == nil {
 		return
 	}
-	if used := r.producer.BufferedBytes(); used > r.peak {
+	// What does not exceed the buffer as it is need not be looked at closely.
+	if used := r.producer.BufferedBytes(); used > max(r.peak, r.settings.BufferBytes) {
 		r.peak = max(r.peak, used-r.unrefused())
 	}
 }

@@ -169,8 +169,8 @@ type History struct {
 	// Numbered is acks=all with idempotence: no duplicates. Weak is acks=1: what
 	// only a deposed leader had is lost though it was acknowledged.
 	Numbered, Weak bool
-	// BufferLimit and BufferPeak are the budget and the most of it in use, without
-	// what is charged to it whether it is full or not;
+	// BufferLimit and BufferPeak are the budget and the most that was in use if more
+	// than that was, without what is charged to it whether it is full or not;
 	// BufferLeft, UnansweredLeft, ActorsLeft and CallersLeft are what remained
 	// when everything was over.
 	BufferLimit, BufferPeak    int

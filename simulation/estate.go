@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -42,7 +43,11 @@ type estate struct {
 
 	produceRequest  kmsg.ProduceRequest
 	metadataRequest kmsg.MetadataRequest
+	versionsRequest kmsg.ApiVersionsRequest
 	metadataAnswer  kmsg.MetadataResponse
+	versionsAnswer  kmsg.ApiVersionsResponse
+	known           model.Metadata
+	names           []string
 }
 
 var (
@@ -52,9 +57,20 @@ var (
 
 func newEstate() *estate {
 	e := &estate{name: fmt.Sprintf("world-%d", worlds.Add(1))}
-	e.bytes.size, e.produced.size, e.records.size, e.entries.size, e.timers.size = 64<<10, 64, 1024, 1024, 64
+	e.bytes.size, e.produced.size, e.records.size, e.entries.size, e.timers.size = 256<<10, 64, 1024, 1024, 64
+	e.names = make([]string, 0, 8)
 	return e
 }
+
+// How much is left to the next world, at the most. A run in which nobody can be
+// reached for an hour makes thousands of sockets, one of large records megabytes of
+// them, and the garbage collector would keep room for sixteen times as much.
+const (
+	keptSockets     = 128
+	keptAttempts    = 4096
+	keptPages       = 8
+	keptBufferBytes = 4 << 10
+)
 
 // bequeath leaves the estate of a world that is over to another. Nothing of the
 // world may be looked at any more.
@@ -69,6 +85,15 @@ func (w *World) bequeath() {
 	clear(w.seen)
 	e.heap, e.spent, e.runnable, e.seen = w.clock.heap[:0], w.clock.spent, w.scheduler.runnable[:0], w.seen[:0]
 	e.sent, e.writes, e.callers = e.sent[:0], e.writes[:0], e.callers[:0]
+	if len(e.sockets) > keptSockets {
+		clear(e.sockets[keptSockets:])
+		e.sockets = e.sockets[:keptSockets]
+	}
+	if cap(e.sent) > keptAttempts {
+		e.sent = nil
+	}
+	e.spare.keepSmall()
+	e.copies.keepSmall()
 	e.bytes.rewind()
 	e.produced.reset()
 	e.records.reset()
@@ -92,13 +117,15 @@ func (e *estate) text(b []byte) string {
 }
 
 // requestFor is an empty request, nil if there is none with that key. Those that
-// come often are always the same two.
+// come often are always the same three.
 func (e *estate) requestFor(key int16) kmsg.Request {
 	switch key {
 	case int16(kmsg.Produce):
 		return &e.produceRequest
 	case int16(kmsg.Metadata):
 		return &e.metadataRequest
+	case int16(kmsg.ApiVersions):
+		return &e.versionsRequest
 	}
 	return kmsg.RequestForKey(key)
 }
@@ -132,6 +159,10 @@ func (p *pages[T]) take(n int) []T {
 
 // rewind takes everything back; reset also lets go of what it points to.
 func (p *pages[T]) rewind() {
+	if len(p.pages) > keptPages {
+		clear(p.pages[keptPages:])
+		p.pages = p.pages[:keptPages]
+	}
 	for i := range p.pages {
 		p.pages[i] = p.pages[i][:0]
 	}
@@ -156,6 +187,25 @@ func (b *buffers) take() []byte {
 	free := (*b)[n-1]
 	*b = (*b)[:n-1]
 	return free[:0]
+}
+
+// What stands in slices that somebody must not look at any more: a caller's, and a
+// frame's.
+var (
+	scribbled   = strings.Repeat("#", 256)
+	overwritten = strings.Repeat("\xdb", 256)
+)
+
+// fill overwrites all of b, in pieces: byte by byte is a part of a run that shows.
+func fill(b []byte, with string) {
+	for len(b) > 0 {
+		b = b[copy(b, with):]
+	}
+}
+
+// keepSmall lets go of long ones.
+func (b *buffers) keepSmall() {
+	*b = slices.DeleteFunc(*b, func(free []byte) bool { return cap(free) > keptBufferBytes })
 }
 
 func (b *buffers) give(free []byte) { *b = append(*b, free) }

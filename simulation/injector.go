@@ -65,9 +65,8 @@ type kindState struct {
 	seen     int // occurrences so far
 	due      int // the occurrence of the next fault; 0: none
 	next     Fault
-	random   *rand.Rand
-	source   rand.PCG // of random
-	rate     int      // in 1,000
+	stream   stream
+	rate     int // in 1,000
 	planned  []Fault
 	targeted []aimed
 }
@@ -178,8 +177,7 @@ func drawnInjector(e *estate, t *trace, seed uint64, heal time.Duration) *inject
 		if k.rate == 0 {
 			continue
 		}
-		k.source.Seed(seed, 101+uint64(kind))
-		k.random = rand.New(&k.source)
+		k.stream.seed(seed, 101+uint64(kind))
 		if kind.Timed() {
 			f.drawTimed(kind, k)
 			continue
@@ -204,7 +202,7 @@ const once = 0
 
 // drawTimed lists the faults of a kind for the whole run.
 func (f *injector) drawTimed(kind Kind, k *kindState) {
-	r := k.random
+	r := &k.stream.Rand
 	if pace[kind] == once {
 		if r.IntN(3) == 0 {
 			fault := f.draw(kind, k)
@@ -238,15 +236,15 @@ var lasts = [Kinds][2]time.Duration{
 
 // draw makes up a fault of a kind.
 func (f *injector) draw(kind Kind, k *kindState) Fault {
-	fault := Fault{Kind: kind, Pick: k.random.Uint32()}
+	fault := Fault{Kind: kind, Pick: k.stream.Uint32()}
 	if span := lasts[kind]; span[1] > 0 {
-		fault.For = Duration(between(k.random, span[0], span[1]))
+		fault.For = Duration(between(&k.stream.Rand, span[0], span[1]))
 	}
 	switch kind {
 	case ErrorAnswer:
-		fault.Code = producible()[k.random.IntN(len(producible()))]
+		fault.Code = producible()[k.stream.IntN(len(producible()))]
 	case FatalAnswer:
-		fault.Code = fatal()[k.random.IntN(len(fatal()))]
+		fault.Code = fatal()[k.stream.IntN(len(fatal()))]
 	}
 	return fault
 }
@@ -261,17 +259,19 @@ func (f *injector) advance(kind Kind) {
 		k.due = k.next.Nth
 	case !f.listed && k.rate > 0:
 		k.next = f.draw(kind, k)
-		k.due = k.seen + 1 + k.random.IntN(2000/k.rate)
+		k.due = k.seen + 1 + k.stream.IntN(2000/k.rate)
 		k.next.Nth = k.due
 	}
 }
 
 // happens counts an occurrence, and decides whether the kind of fault comes now.
 func (f *injector) happens(kind Kind, at place) *Fault {
-	if fault := f.aimedAt(kind, at); fault != nil {
-		return fault
-	}
 	k := &f.kinds[kind]
+	if len(k.targeted) > 0 {
+		if fault := f.aimedAt(kind, at); fault != nil {
+			return fault
+		}
+	}
 	k.seen++
 	if k.seen != k.due || f.healed() {
 		return nil

@@ -231,13 +231,9 @@ func (c *check) together() {
 	if len(c.Together) == 0 {
 		return
 	}
-	index, at := c.index, c.acked // at says who was acknowledged there
+	index := c.index
 	for i := range c.Writes {
-		w := &c.Writes[i]
-		index[w.ID] = i
-		if s, ok := c.acknowledgedAt(i); ok {
-			at[s] = i
-		}
+		index[c.Writes[i].ID] = i
 	}
 	for _, t := range c.Together {
 		for k := 1; k < len(t.Writes); k++ {
@@ -247,13 +243,26 @@ func (c *check) together() {
 				continue // lost, or the topic was created again
 			}
 			for o := before.offset + 1; o < s.offset; o++ {
-				if other, ok := at[standing{s.log, o}]; ok && !slices.Contains(t.Writes, c.Writes[other].ID) {
+				if other, ok := c.acknowledged()[standing{s.log, o}]; ok && !slices.Contains(t.Writes, c.Writes[other].ID) {
 					c.add(NonmonotonicSend, "record %d stands between %d and %d of one Send", c.Writes[other].ID, t.Writes[k-1], t.Writes[k])
 					break
 				}
 			}
 		}
 	}
+}
+
+// acknowledged says who was acknowledged where. Most who were sent together stand
+// side by side, and nobody asks.
+func (c *check) acknowledged() map[standing]int {
+	if len(c.acked) == 0 {
+		for i := range c.Writes {
+			if s, ok := c.acknowledgedAt(i); ok {
+				c.acked[s] = i
+			}
+		}
+	}
+	return c.acked
 }
 
 // numbering judges that the records that should have a sequence have one, and the

@@ -73,6 +73,7 @@ type socket struct {
 	late     seams.Instant // nothing is served before
 	gone     bool          // the server has closed its end
 	serve    func()        // serveOne
+	goAway   func()        // goes
 	// request is the one that is being served, frame what it came in.
 	request request
 	frame   []byte
@@ -170,12 +171,12 @@ func lost(*socket, delivery) {}
 func (e *estate) socket(n int) *socket {
 	if n > len(e.sockets) {
 		c := &socket{}
-		c.write, c.serve, c.inbound.turn, c.requests.turn = c.writeOne, c.serveOne, c.inbound.next, c.requests.next
+		c.write, c.serve, c.goAway, c.inbound.turn, c.requests.turn = c.writeOne, c.serveOne, c.goes, c.inbound.next, c.requests.next
 		e.sockets = append(e.sockets, c)
 	}
 	c := e.sockets[n-1]
 	*c = socket{
-		write: c.write, serve: c.serve, outbox: c.outbox, waiting: c.waiting,
+		write: c.write, serve: c.serve, goAway: c.goAway, outbox: c.outbox, waiting: c.waiting,
 		inbound:  pipe{socket: c, turn: c.inbound.turn, queue: c.inbound.queue},
 		requests: pipe{socket: c, turn: c.requests.turn, queue: c.requests.queue},
 	}
@@ -357,8 +358,11 @@ func (c *socket) stop(reason error) {
 			c.late = c.network.scheduler.clock.now.Add(time.Duration(f.For))
 		}
 	}
-	c.network.scheduler.clock.after(lastWord, func() { c.gone = true })
+	c.network.scheduler.clock.after(lastWord, c.goAway)
 }
+
+// goes is the end of what the server still served.
+func (c *socket) goes() { c.gone = true }
 
 func unwritten(_ *socket, d delivery) { d.write.Written(d.err, false) }
 
@@ -418,9 +422,7 @@ func answered(c *socket, d delivery) {
 	c.note("answer", int64(len(d.frame)))
 	// The runtime must not keep the slice: it is overwritten after the call.
 	c.events.Received(d.frame)
-	for i := range d.frame {
-		d.frame[i] = 0xdb
-	}
+	fill(d.frame, overwritten)
 	c.network.estate.spare.give(d.frame)
 }
 
@@ -480,7 +482,8 @@ func (c *socket) serveOne() {
 		c.served(unsupported(correlation))
 		return
 	}
-	if err := message.ReadFrom(body); err != nil {
+	// Its strings are parts of the frame, which stays as it is until the world ends.
+	if err := message.(kmsg.UnsafeReadFrom).UnsafeReadFrom(body); err != nil {
 		n.wrong(Protocol, "connection %d: request %s v%d: %v", c.number, kmsg.NameForKey(key), version, err)
 		return
 	}

@@ -17,20 +17,25 @@ func (c *check) sequences() {
 		if l.Lost {
 			continue
 		}
-		next := make(map[producerEpoch]int64, 4)
-		last := make(map[producerEpoch]int64, 4) // offset, and 1 more
+		type place struct{ next, last int64 } // the sequence; the offset, and 1 more
+		places := make(map[producerEpoch]place, 4)
+		var at place // of key: most follow one of the same epoch
+		key := producerEpoch{id: -1}
 		for offset := range l.Entries {
 			e := &l.Entries[offset]
 			if e.ProducerID < 0 {
 				continue
 			}
-			key := producerEpoch{e.ProducerID, e.Epoch}
-			if int64(e.Sequence) != next[key] {
-				if why := c.gap(l, e, next[key], last[key]); why != "" {
-					c.add(SequenceGap, "partition %s/%d@%d: producer %d, epoch %d goes on with sequence %d, expected %d: %s", l.Topic, l.Partition, offset, key.id, key.epoch, e.Sequence, next[key], why)
+			if k := (producerEpoch{e.ProducerID, e.Epoch}); k != key {
+				places[key] = at
+				key, at = k, places[k]
+			}
+			if int64(e.Sequence) != at.next {
+				if why := c.gap(l, e, at.next, at.last); why != "" {
+					c.add(SequenceGap, "partition %s/%d@%d: producer %d, epoch %d goes on with sequence %d, expected %d: %s", l.Topic, l.Partition, offset, key.id, key.epoch, e.Sequence, at.next, why)
 				}
 			}
-			next[key], last[key] = (int64(e.Sequence)+1)&0x7fffffff, int64(offset)+1
+			at = place{(int64(e.Sequence) + 1) & 0x7fffffff, int64(offset) + 1}
 		}
 	}
 }

@@ -49,6 +49,7 @@ func (s *scheduler) coroutine() *coroutine {
 	c := &coroutine{scheduler: s}
 	c.next, c.stop = iter.Pull(func(yield func(struct{}) bool) {
 		c.yield = yield
+		makeRoom(0)
 		for {
 			if !c.call() {
 				return
@@ -62,6 +63,18 @@ func (s *scheduler) coroutine() *coroutine {
 	})
 	s.all = append(s.all, c)
 	return c
+}
+
+// stackRoom is what most callers need.
+const stackRoom = 10 << 10
+
+// makeRoom has the stack grow once, while there is next to nothing on it, and not
+// again and again in the middle of a call, where each frame has to be moved.
+//
+//go:noinline
+func makeRoom(i int) byte {
+	var room [stackRoom]byte
+	return room[i]
 }
 
 // call runs the function. It reports false when the world ended under it.

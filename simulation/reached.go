@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"fmt"
+	"math/bits"
 
 	"github.com/troupe-kafka/troupe"
 	"github.com/troupe-kafka/troupe/messages"
@@ -135,29 +136,13 @@ func (r *run) ending() {
 // PartitionStepped implements messages.PartitionWatcher.
 func (t *receiveTrace) PartitionStepped(before, after messages.PartitionStates, went messages.BatchSteps, took messages.Actions) {
 	reached := &t.world.faults.counts.Reached
-	if changed := before ^ after; changed != 0 {
-		for s := range messages.StateCount {
-			switch {
-			case !changed.Has(s):
-			case after.Has(s):
-				reached[pointEntered+point(s)]++
-			default:
-				reached[pointLeft+point(s)]++
-			}
+	count := func(first point, set uint32) {
+		for ; set != 0; set &= set - 1 {
+			reached[first+point(bits.TrailingZeros32(set))]++
 		}
 	}
-	if went != 0 {
-		for s := range messages.BatchStepCount {
-			if went.Has(s) {
-				reached[pointBatch+point(s)]++
-			}
-		}
-	}
-	if took != 0 {
-		for a := range protocol.Fatal + 1 {
-			if took.Has(a) {
-				reached[pointAction+point(a)]++
-			}
-		}
-	}
+	count(pointEntered, uint32(after&^before))
+	count(pointLeft, uint32(before&^after))
+	count(pointBatch, uint32(went))
+	count(pointAction, uint32(took))
 }

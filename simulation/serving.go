@@ -32,7 +32,7 @@ func (c *cluster) serve(q *request) {
 	c.now()
 	switch r := q.message.(type) {
 	case *kmsg.ApiVersionsRequest:
-		q.respond(0, b.apiVersions())
+		q.respond(0, b.apiVersions(&c.estate.versionsAnswer))
 	case *kmsg.MetadataRequest:
 		if c.faults.happens(MetadataFails, place{broker: b.id}) != nil {
 			q.cut(false)
@@ -48,9 +48,10 @@ func (c *cluster) serve(q *request) {
 	}
 }
 
-func (b *node) apiVersions() kmsg.Response {
-	r := kmsg.NewPtrApiVersionsResponse()
-	r.ApiKeys = make([]kmsg.ApiVersionsResponseApiKey, 0, 4)
+func (b *node) apiVersions(r *kmsg.ApiVersionsResponse) kmsg.Response {
+	keys := r.ApiKeys[:0]
+	*r = kmsg.NewApiVersionsResponse()
+	r.ApiKeys = keys
 	for _, k := range [...]struct{ key, newest int16 }{
 		{int16(kmsg.Produce), b.Produce}, {int16(kmsg.Metadata), b.Metadata}, {int16(kmsg.InitProducerID), 4}, {int16(kmsg.ApiVersions), 3},
 	} {
@@ -70,14 +71,16 @@ var clusterID = "simulated"
 func (c *cluster) metadata(b *node, q *kmsg.MetadataRequest) kmsg.Response {
 	var names []string
 	if q.Topics != nil {
-		names = make([]string, len(q.Topics))
+		names = append(c.estate.names[:0], make([]string, len(q.Topics))...) // not nil, which asks for all there are
 		for i := range q.Topics {
 			if q.Topics[i].Topic != nil {
 				names[i] = *q.Topics[i].Topic
 			}
 		}
+		c.estate.names = names
 	}
-	known := c.model.Metadata(b.id, names, q.Version < 4 || q.AllowAutoTopicCreation)
+	known := &c.estate.known
+	c.model.MetadataInto(known, b.id, names, q.Version < 4 || q.AllowAutoTopicCreation)
 	if c.settings.AutoCreate {
 		c.take()
 		c.changed("", 0)

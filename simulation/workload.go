@@ -233,9 +233,7 @@ func (l *workload) message(r *produced) messages.Record {
 func (l *workload) scribble(m *messages.Record) {
 	for _, given := range [...][]byte{m.Value, m.Key} {
 		if given != nil {
-			for i := range given {
-				given[i] = '#'
-			}
+			fill(given, scribbled)
 			l.run.estate.copies.give(given)
 		}
 	}

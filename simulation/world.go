@@ -140,7 +140,22 @@ func NewWorld(c Config) (*World, error) {
 
 // stream is one source of randomness of the seed. Each part of the world has its
 // own, so that a change to one leaves the others' draws alone.
-func (w *World) stream(n uint64) *rand.Rand { return rand.New(rand.NewPCG(w.config.Seed, n)) }
+func (w *World) stream(n uint64) *rand.Rand {
+	s := &stream{}
+	s.seed(w.config.Seed, n)
+	return &s.Rand
+}
+
+// stream is a source in one piece.
+type stream struct {
+	rand.Rand
+	source rand.PCG
+}
+
+func (s *stream) seed(seed, n uint64) {
+	s.source.Seed(seed, n)
+	s.Rand = *rand.New(&s.source)
+}
 
 // violation takes note of what went wrong.
 func (w *World) violation(class Class, format string, args ...any) {

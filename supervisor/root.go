@@ -64,6 +64,8 @@ type root struct {
 	metadata  *actor.PID
 	sequencer *actor.PID
 	nodes     map[int32]*node
+	ids       []int32              // of nodes, sorted: nothing here may follow the order of a map
+	pids      map[int32]*actor.PID // of nodes but the seeds, as the router has it; nil: another
 	seeds     []int32
 	spawned   map[int32]int
 	identity  messages.Identity
@@ -145,7 +147,7 @@ func (r *root) childCrashed(c actor.Context, m *childCrashed) {
 	}
 	who := m.who
 	c.Send(r.metadata, &messages.RefreshMetadata{Reason: "an actor crashed"})
-	for _, id := range r.order() {
+	for _, id := range r.ids {
 		if n := r.nodes[id]; n.pid.Equal(who) {
 			c.Send(who, &messages.BrokerMoved{Address: n.info.Address})
 			if r.identity.Known() {
@@ -193,7 +195,7 @@ func (r *root) recover(c actor.Context) {
 	if r.Settings.Idempotent {
 		c.Send(r.sequencer, &messages.NeedIdentity{})
 	}
-	for _, id := range r.order() {
+	for _, id := range r.ids {
 		// One of them may have crashed, and this been the root's word of it.
 		c.Send(r.nodes[id].pid, &messages.BrokerMoved{Address: r.nodes[id].info.Address})
 	}
@@ -243,7 +245,7 @@ func (r *root) Receive(c actor.Context) {
 		c.Send(r.sequencer, m)
 	case *messages.IdentityChanged:
 		r.identity = m.Identity
-		for _, id := range r.order() {
+		for _, id := range r.ids {
 			c.Send(r.nodes[id].pid, m)
 		}
 	case *messages.ProducerFailed:
@@ -307,16 +309,8 @@ func (r *root) addNode(c actor.Context, info messages.BrokerInfo) {
 		Supervisor: NewReconnect(r.Settings, r.Settings.Name+"/"+name),
 	}), name)
 	r.nodes[info.ID] = &node{info, pid}
-}
-
-// order is every node id, sorted: nothing here may follow the order of a map.
-func (r *root) order() []int32 {
-	ids := make([]int32, 0, len(r.nodes))
-	for id := range r.nodes {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	return ids
+	at, _ := slices.BinarySearch(r.ids, info.ID)
+	r.ids, r.pids = slices.Insert(r.ids, at, info.ID), nil
 }
 
 func (r *root) forwardControl(c actor.Context, m *messages.ControlRequest) {
@@ -351,20 +345,24 @@ func (r *root) clusterChanged(c actor.Context) {
 			c.Send(n.pid, &messages.BrokerMoved{Address: info.Address})
 		}
 	}
-	pids := make(map[int32]*actor.PID, len(r.nodes))
-	for _, id := range r.order() {
-		if messages.IsSeed(id) {
-			continue
-		}
-		if !slices.Contains(r.known, id) && !r.leads(r.view, id) {
+	for i := 0; i < len(r.ids); i++ {
+		if id := r.ids[i]; !messages.IsSeed(id) && !slices.Contains(r.known, id) && !r.leads(r.view, id) {
 			c.Stop(r.nodes[id].pid)
 			delete(r.crashes, r.nodes[id].pid.Id)
 			delete(r.nodes, id)
-			continue
+			r.ids, r.pids = slices.Delete(r.ids, i, i+1), nil
+			i--
 		}
-		pids[id] = r.nodes[id].pid
 	}
-	c.Send(r.router, &messages.RoutesChanged{View: r.view, Brokers: pids})
+	if r.pids == nil {
+		r.pids = make(map[int32]*actor.PID, len(r.ids))
+		for _, id := range r.ids {
+			if !messages.IsSeed(id) {
+				r.pids[id] = r.nodes[id].pid
+			}
+		}
+	}
+	c.Send(r.router, &messages.RoutesChanged{View: r.view, Brokers: r.pids})
 	if !r.isReady {
 		r.isReady = true
 		r.shared.ready.Open()

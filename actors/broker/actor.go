@@ -159,7 +159,7 @@ func (b *broker) Receive(c actor.Context) {
 // pump writes what can be written, and starts what connections are wanted: last,
 // since a partition may turn out to want another lane than it stood in line for.
 func (b *broker) pump(c actor.Context, now seams.Instant) {
-	for again := true; again; {
+	for again := b.state.anyReady(); again; {
 		moved := b.state.moved
 		for _, class := range b.state.inTurn() {
 			b.pumpClass(c, class, now)
@@ -372,7 +372,7 @@ func (b *broker) moved(c actor.Context, m *messages.BrokerMoved, now seams.Insta
 func (b *broker) spawnConnection(c actor.Context, l messages.Lane) {
 	b.spawned++
 	b.current[l] = b.spawned
-	name := fmt.Sprintf("connection/%s-%d", l, b.spawned)
+	name := "connection/" + l.String() + "-" + strconv.Itoa(b.spawned)
 	pid, err := c.SpawnNamed(connectionProps(b.Settings, b.path+"/"+name, c.Self(), l, b.Info, b.spawned), name)
 	if err != nil {
 		panic(err) // a name is never used twice

@@ -31,10 +31,7 @@ type connection struct {
 	told     bool          // the broker knows that the connection has ended
 	dialled  seams.Instant // when
 	patience seams.Timer   // with dial and handshake
-	// ended is common to all incarnations. A restart that was decided before the
-	// connection was stopped arrives after, and would bring it back with nobody
-	// to stop it.
-	ended *atomic.Bool
+	all      *incarnations
 }
 
 type (
@@ -49,6 +46,15 @@ type (
 	}
 )
 
+// incarnations is what is common to those of one connection.
+type incarnations struct {
+	// generation is that of the last one.
+	generation atomic.Int64
+	// ended says that the connection was stopped. A restart that was decided before
+	// arrives after, and would bring it back with nobody to stop it.
+	ended atomic.Bool
+}
+
 // generationBits are the bits of a generation that count the incarnations of one
 // child; those above are the child's number.
 const generationBits = 32
@@ -56,11 +62,18 @@ const generationBits = 32
 func connectionProps(s *messages.Settings, path string, broker *actor.PID, lane messages.Lane, info messages.BrokerInfo, child int) *actor.Props {
 	// Unique among all connections of the broker, not only of this child: a late
 	// word from a stopped one must not be taken for its successor's.
-	generation := atomic.Int64{}
-	generation.Store(int64(child) << generationBits)
-	ended := new(atomic.Bool)
+	all := &incarnations{}
+	all.generation.Store(int64(child) << generationBits)
 	return s.Props(path, func() actor.Actor {
-		return &connection{settings: s, broker: broker, lane: lane, info: info, link: &link{generation: int(generation.Add(1))}, ended: ended}
+		one := &struct { // in one piece
+			connection
+			link
+		}{
+			connection{settings: s, broker: broker, lane: lane, info: info, all: all},
+			link{generation: int(all.generation.Add(1))},
+		}
+		one.connection.link = &one.link
+		return &one.connection
 	})
 }
 
@@ -68,7 +81,7 @@ func connectionProps(s *messages.Settings, path string, broker *actor.PID, lane 
 func (k *connection) Receive(c actor.Context) {
 	switch m := c.Message().(type) {
 	case *actor.Started:
-		if k.ended.Load() {
+		if k.all.ended.Load() {
 			return
 		}
 		k.link.self, k.link.broker, k.link.system, k.link.lane = c.Self(), k.broker, c.ActorSystem(), k.lane
@@ -91,7 +104,7 @@ func (k *connection) Receive(c actor.Context) {
 			panic(&ConnectionFailure{Broker: k.info.ID, Address: k.info.Address, Reason: m.reason, WasUp: k.up})
 		}
 	case *actor.Stopping:
-		k.ended.Store(true)
+		k.all.ended.Store(true)
 		k.hangUp()
 		k.sayCrashed(c)
 	case *actor.Restarting:
@@ -206,29 +219,31 @@ func (k *connection) handshake(c actor.Context, frame []byte) {
 
 // The versions that this client speaks, lowest and highest. Brokers advertise
 // Produce from 0 though they refuse what is below 3 (KIP-896, KAFKA-18659).
-var ours = map[int16][2]int16{
-	int16(kmsg.Produce):        {3, 13},
-	int16(kmsg.Metadata):       {1, 12},
-	int16(kmsg.InitProducerID): {0, 5},
+var ours = [...]struct {
+	key          kmsg.Key
+	lowest, most int16
+	of           func(*messages.Versions) *int16
+}{
+	{kmsg.Produce, 3, 13, func(v *messages.Versions) *int16 { return &v.Produce }},
+	{kmsg.Metadata, 1, 12, func(v *messages.Versions) *int16 { return &v.Metadata }},
+	{kmsg.InitProducerID, 0, 5, func(v *messages.Versions) *int16 { return &v.InitProducerID }},
 }
 
 func negotiate(r *kmsg.ApiVersionsResponse) (messages.Versions, error) {
-	v := messages.Versions{Max: map[int16]int16{int16(kmsg.ApiVersions): 0}}
-	for _, k := range r.ApiKeys {
-		own, known := ours[k.ApiKey]
-		if !known {
-			continue
-		}
-		most := min(own[1], k.MaxVersion)
-		if most < max(own[0], k.MinVersion) {
-			return v, fmt.Errorf("%w: no common version of api %s: broker has %d to %d, this client %d to %d",
-				protocol.UnsupportedVersion, kmsg.NameForKey(k.ApiKey), k.MinVersion, k.MaxVersion, own[0], own[1])
-		}
-		v.Max[k.ApiKey] = most
-	}
-	for key := range ours {
-		if _, ok := v.Max[key]; !ok {
-			v.Max[key] = -1
+	v := messages.Versions{Produce: -1, Metadata: -1, InitProducerID: -1}
+	for i := range r.ApiKeys {
+		k := &r.ApiKeys[i]
+		for o := range ours {
+			own := &ours[o]
+			if own.key.Int16() != k.ApiKey {
+				continue
+			}
+			most := min(own.most, k.MaxVersion)
+			if most < max(own.lowest, k.MinVersion) {
+				return v, fmt.Errorf("%w: no common version of api %s: broker has %d to %d, this client %d to %d",
+					protocol.UnsupportedVersion, kmsg.NameForKey(k.ApiKey), k.MinVersion, k.MaxVersion, own.lowest, own.most)
+			}
+			*own.of(&v) = most
 		}
 	}
 	return v, nil
@@ -251,9 +266,15 @@ type link struct {
 	system     *actor.ActorSystem
 	connection seams.Connection
 	up         atomic.Bool
+	// opened and closed are the messages that each is sent once.
+	opened linkOpened
+	closed linkClosed
 }
 
-func (l *link) Opened() { l.system.Root.Send(l.self, &linkOpened{l}) }
+func (l *link) Opened() {
+	l.opened.link = l
+	l.system.Root.Send(l.self, &l.opened)
+}
 
 func (l *link) Received(frame []byte) {
 	if !l.up.Load() {
@@ -266,7 +287,10 @@ func (l *link) Received(frame []byte) {
 	l.system.Root.Send(l.broker, m)
 }
 
-func (l *link) Closed(reason error) { l.system.Root.Send(l.self, &linkClosed{l, reason}) }
+func (l *link) Closed(reason error) {
+	l.closed = linkClosed{l, reason}
+	l.system.Root.Send(l.self, &l.closed)
+}
 
 // framePool keeps the messages that carry answers.
 type framePool struct{ pool sync.Pool }

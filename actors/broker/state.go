@@ -7,8 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kmsg"
-
 	"github.com/troupe-kafka/troupe/messages"
 	"github.com/troupe-kafka/troupe/protocol"
 	"github.com/troupe-kafka/troupe/seams"
@@ -163,7 +161,7 @@ func (s *State) assemble(c messages.Class, r *request, now seams.Instant) (ok, n
 		return false, false
 	}
 	lane := &s.lanes[c.Lane]
-	version := lane.versions.Max[int16(kmsg.Produce)]
+	version := lane.versions.Produce
 	room := s.requestMaxBytes
 	r.batches = r.batches[:0]
 	var again []messages.Taker
@@ -219,7 +217,7 @@ func (s *State) sendProduce(c messages.Class, r *request, now seams.Instant) [][
 	lane.correlation++
 	lane.lastUsed = now
 	r.lane, r.correlation, r.control = c.Lane, lane.correlation, nil
-	r.version = lane.versions.Max[int16(kmsg.Produce)]
+	r.version = lane.versions.Produce
 	s.limitVersion(r)
 	r.holds.Store(2)
 	r.unwritten.Store(false)
@@ -529,7 +527,7 @@ func (s *State) nextControl(now seams.Instant) *request {
 	r.deadline, r.allowed = now.Add(s.requestTimeout), s.requestTimeout
 	r.holds.Store(2)
 	r.unwritten.Store(false)
-	r.version = min(lane.versions.Max[m.Request.Key()], m.Request.MaxVersion())
+	r.version = min(lane.versions.Of(m.Request.Key()), m.Request.MaxVersion())
 	lane.inFlight = append(lane.inFlight, r)
 	return r
 }

@@ -54,7 +54,7 @@ func newBenchLedger(partitions int) *benchLedger {
 	}
 	l := &benchLedger{State: newState(c, messages.Identity{ProducerID: 1}), now: seams.Instant(time.Second)}
 	l.connectionUp(&messages.ConnectionUp{
-		Generation: 1, Versions: messages.Versions{Max: map[int16]int16{int16(kmsg.Produce): benchVersion}},
+		Generation: 1, Versions: messages.Versions{Produce: benchVersion},
 	}, l.now)
 	answer := kmsg.NewPtrProduceResponse()
 	answer.SetVersion(benchVersion)

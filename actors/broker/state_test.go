@@ -29,7 +29,7 @@ func newLedger(version int16) *State {
 }
 
 func versionsOf(produce int16) messages.Versions {
-	return messages.Versions{Max: map[int16]int16{int16(kmsg.Produce): produce, int16(kmsg.Metadata): 9}}
+	return messages.Versions{Produce: produce, Metadata: 9}
 }
 
 // sent assembles and encodes a request of everything that is ready.

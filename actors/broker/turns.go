@@ -32,6 +32,18 @@ const (
 	gatherTime = time.Millisecond
 )
 
+// anyReady reports whether any partition is in line: in most turns none is.
+func (s *State) anyReady() bool {
+	for l := range s.ready {
+		for acks := range s.ready[l] {
+			if len(s.ready[l][acks]) > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // hasRoom reports whether a lane can take another request now.
 func (s *State) hasRoom(l messages.Lane, now seams.Instant) bool {
 	lane := &s.lanes[l]

@@ -59,6 +59,8 @@ type State struct {
 	// on their way keep what they were given.
 	asked []kmsg.MetadataRequestTopic
 	view  *messages.ClusterView
+	// addresses are those of the brokers of the last answer, in its order.
+	addresses []address
 
 	question  messages.Question
 	silent    map[int32]seams.Instant // brokers that let a refresh wait → passed over until
@@ -263,8 +265,9 @@ func (s *State) answered(m *messages.ControlResponse, now seams.Instant) (*messa
 	}
 	view.Brokers = make([]messages.BrokerInfo, 0, len(r.Brokers))
 	view.Topics = make([]messages.TopicInfo, 0, len(s.names))
-	for _, b := range r.Brokers {
-		info := messages.BrokerInfo{ID: b.NodeID, Address: joinHostPort(b.Host, b.Port)}
+	for i := range r.Brokers {
+		b := &r.Brokers[i]
+		info := messages.BrokerInfo{ID: b.NodeID, Address: s.address(i, b)}
 		if b.Rack != nil {
 			info.Rack = *b.Rack
 		}
@@ -455,6 +458,26 @@ func find(partitions []messages.PartitionInfo, id int32) (messages.PartitionInfo
 		}
 	}
 	return messages.PartitionInfo{}, false
+}
+
+// address is that of the nth broker of an answer: most often what it was in the
+// answer before.
+func (s *State) address(n int, b *kmsg.MetadataResponseBroker) string {
+	if n < len(s.addresses) {
+		if before := &s.addresses[n]; before.port == b.Port && before.host == b.Host {
+			return before.joined
+		}
+	}
+	a := address{b.Host, b.Port, joinHostPort(b.Host, b.Port)}
+	s.addresses = append(s.addresses[:min(n, len(s.addresses))], a)
+	return a.joined
+}
+
+// address is where a broker listens, as answers say it and joined.
+type address struct {
+	host   string
+	port   int32
+	joined string
 }
 
 func joinHostPort(host string, port int32) string {

@@ -54,6 +54,7 @@ type keeper struct {
 	idling   bool // idle is set: there are topics that may become idle
 	relax    seams.Timer
 	parkedIn map[*Topic]bool
+	swept    []*Topic // scratch of parkedTopics
 	absent   map[string]absences
 	doubted  map[*Topic]bool    // whose last answer was not believed
 	moving   map[*Topic]*routes // of the last creation of topics, should a move to the next be cut short
@@ -200,12 +201,15 @@ func (k *keeper) wakeAt(at seams.Instant) {
 	}
 }
 
+// parkedTopics is valid until the next call.
 func (k *keeper) parkedTopics() []*Topic {
-	topics := make([]*Topic, 0, len(k.parkedIn))
+	clear(k.swept)
+	topics := k.swept[:0]
 	for t := range k.parkedIn {
 		topics = append(topics, t)
 	}
 	slices.SortFunc(topics, func(a, b *Topic) int { return strings.Compare(a.name, b.name) })
+	k.swept = topics
 	return topics
 }
 

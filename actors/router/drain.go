@@ -13,7 +13,7 @@ import (
 // stays, too.
 func (t *Topic) drain(rt *routes) (done bool, full *fullError) {
 	t.mu.Lock()
-	var refused []refusedRecord
+	d := drained{Topic: t, rt: rt}
 	kept := t.parked[:0]
 	next := 0
 	for next < len(t.parked) && full == nil {
@@ -23,9 +23,9 @@ func (t *Topic) drain(rt *routes) (done bool, full *fullError) {
 				end++
 			}
 		}
-		d := drained{Topic: t, rt: rt, run: t.parked[next:end]}
+		d.run = t.parked[next:end]
+		d.stays = append(d.stays[:0], make([]bool, len(d.run))...)
 		full = d.place()
-		refused = append(refused, d.refused...)
 		for i, stays := range d.stays {
 			if stays {
 				kept = append(kept, d.run[i])
@@ -33,6 +33,7 @@ func (t *Topic) drain(rt *routes) (done bool, full *fullError) {
 		}
 		next = end
 	}
+	refused := d.refused
 	kept = append(kept, t.parked[next:]...)
 	clear(t.parked[len(kept):])
 	t.parked = kept
@@ -64,31 +65,27 @@ type drained struct {
 	rt      *routes
 	run     []parked
 	stays   []bool
-	refused []refusedRecord
+	refused []refusedRecord // of all runs
+	list    []messages.Admission
 }
 
 // place appends the records of each partition together, so that they stand in
 // one batch if one holds them.
 func (d *drained) place() (full *fullError) {
-	d.stays = make([]bool, len(d.run))
+	if len(d.run) == 1 { // as most are
+		if partition, ok := d.goesTo(0); ok {
+			return d.append(partition, []int{0})
+		}
+		return nil
+	}
 	var order []int32
 	groups := make(map[int32][]int)
 	for i := range d.run {
-		partition, err := d.partitionOf(&d.run[i])
-		switch {
-		case err == nil:
+		if partition, ok := d.goesTo(i); ok {
 			if groups[partition] == nil {
 				order = append(order, partition)
 			}
 			groups[partition] = append(groups[partition], i)
-		case !errors.Is(err, errBeyond):
-			d.refuse(i, err)
-		case d.run[i].seen == d.refreshes:
-			// One refresh first. Those behind it go to partitions that exist, and
-			// need not wait.
-			d.stays[i] = true
-		default:
-			d.refuse(i, d.beyond(d.rt, partition))
 		}
 	}
 	for _, partition := range order {
@@ -101,6 +98,24 @@ func (d *drained) place() (full *fullError) {
 		}
 	}
 	return full
+}
+
+// goesTo is where a record of the run goes, if it does: else it stays or is refused.
+func (d *drained) goesTo(i int) (partition int32, ok bool) {
+	partition, err := d.partitionOf(&d.run[i])
+	switch {
+	case err == nil:
+		return partition, true
+	case !errors.Is(err, errBeyond):
+		d.refuse(i, err)
+	case d.run[i].seen == d.refreshes:
+		// One refresh first. Those behind it go to partitions that exist, and
+		// need not wait.
+		d.stays[i] = true
+	default:
+		d.refuse(i, d.beyond(d.rt, partition))
+	}
+	return partition, false
 }
 
 // partitionOf chooses the partition of a record, once: one that stays has it.
@@ -122,17 +137,17 @@ func (d *drained) refuse(i int, cause error) {
 // append appends records of the run to their partition.
 func (d *drained) append(partition int32, indices []int) *fullError {
 	box := d.rt.boxes[partition]
-	list := make([]messages.Admission, len(indices))
+	d.list = d.list[:0]
 	urgent := false
-	for n, i := range indices {
+	for _, i := range indices {
 		p := &d.run[i]
-		list[n] = messages.Admission{
+		d.list = append(d.list, messages.Admission{
 			Record: &p.record, Callback: p.callback, ReplyTo: p.replyTo, Context: p.ctx, Acks: p.options.Acks, Codec: p.options.Codec,
 			Bytes: p.bytes, TimeoutMs: p.options.TimeoutMs, Admitted: p.at,
-		}
+		})
 		urgent = urgent || p.options.Urgent
 	}
-	rest, err := appendTogether(box, list, urgent, d.router.Budget, func(bytes int, _ bool) (*memory.Chunk, error) {
+	rest, err := appendTogether(box, d.list, urgent, d.router.Budget, func(bytes int, _ bool) (*memory.Chunk, error) {
 		account := box.Account()
 		chunk, err := d.router.Budget.TryAcquireAdmitted(account, bytes)
 		if err != nil {

@@ -416,29 +416,33 @@ func (t *Topic) expireParked(now seams.Instant, wait seams.Instant, why func(*To
 	t.mu.Lock()
 	var refused []refusedRecord
 	var late error
-	kept := t.parked[:0]
-	for _, p := range t.parked {
+	n := 0 // stay
+	for i := range t.parked {
+		p := &t.parked[i]
 		ended := messages.EndOf(p.ctx)
 		switch {
 		case ended != nil:
-			refused = append(refused, refusedRecord{p, ended})
+			refused = append(refused, refusedRecord{*p, ended})
 		case p.at <= wait:
 			if late == nil {
 				late = why(t)
 			}
-			refused = append(refused, refusedRecord{p, late})
+			refused = append(refused, refusedRecord{*p, late})
 		case timeout > 0 && p.at <= now.Add(-timeout):
-			refused = append(refused, refusedRecord{p, fmt.Errorf("%w after %v, while its topic was not known", messages.ErrDeliveryTimeout, timeout)})
+			refused = append(refused, refusedRecord{*p, fmt.Errorf("%w after %v, while its topic was not known", messages.ErrDeliveryTimeout, timeout)})
 		default:
-			kept = append(kept, p)
+			if n < i { // until one is refused, all stand where they are to stand
+				t.parked[n] = *p
+			}
+			n++
 		}
 	}
-	clear(t.parked[len(kept):])
-	t.parked = kept
+	clear(t.parked[n:])
+	t.parked = t.parked[:n]
 	var chunks []*memory.Chunk
 	var flushes []*messages.FlushWaiter
-	opens := len(kept) == 0 && t.pending != nil
-	if len(kept) == 0 {
+	opens := n == 0 && t.pending != nil
+	if n == 0 {
 		chunks, flushes = t.endLocked(t.pending)
 	}
 	t.leaving += len(refused)

@@ -34,11 +34,8 @@ func (c *Cluster) Produce(now time.Duration, id int32, q *ProduceRequest) Outcom
 	if !b.up {
 		return Outcome{Cut: true}
 	}
-	a := &ProduceAnswer{Throttle: b.throttle, Partitions: make([]PartitionAnswer, len(q.Partitions))}
-	var waits []wait
-	if q.Acks == -1 {
-		waits = make([]wait, len(q.Partitions))
-	}
+	a, p := newAnswer(b, q)
+	waits := p.waits
 	failed, waiting := false, 0
 	for i := range q.Partitions {
 		d, pa := &q.Partitions[i], &a.Partitions[i]
@@ -61,7 +58,7 @@ func (c *Cluster) Produce(now time.Duration, id int32, q *ProduceRequest) Outcom
 		b.finish(a, q.Version)
 		return Outcome{Answer: a}
 	}
-	p := &pending{broker: b, version: q.Version, deadline: now + q.Timeout, answer: a, waits: waits, open: waiting}
+	p.deadline, p.open = now+q.Timeout, waiting
 	// Kafka looks once before it lets a request wait; and until it is done, an
 	// answer without an error is one that has timed out.
 	for i := range waits {
@@ -77,6 +74,27 @@ func (c *Cluster) Produce(now time.Duration, id int32, q *ProduceRequest) Outcom
 	p.handle = c.nextHandle
 	c.pending = append(c.pending, p)
 	return Outcome{Handle: p.handle}
+}
+
+// newAnswer is an answer to a request, and what waits for it if acks are all. Most
+// requests are about one partition, and take one piece of memory.
+func newAnswer(b *broker, q *ProduceRequest) (*ProduceAnswer, *pending) {
+	n := len(q.Partitions)
+	all := &struct {
+		answer ProduceAnswer
+		pending
+		partition [1]PartitionAnswer
+		wait      [1]wait
+	}{}
+	a, p := &all.answer, &all.pending
+	*p = pending{broker: b, version: q.Version, answer: a}
+	a.Throttle = b.throttle
+	if n == 1 {
+		a.Partitions, p.waits = all.partition[:], all.wait[:]
+	} else {
+		a.Partitions, p.waits = make([]PartitionAnswer, n), make([]wait, n)
+	}
+	return a, p
 }
 
 // produce serves one partition of a request. If it was appended, or was there

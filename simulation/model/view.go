@@ -149,6 +149,7 @@ type TopicMetadata struct {
 	ID         TopicID
 	Code       protocol.ErrorCode
 	Partitions []PartitionMetadata
+	inSync     []int32 // of all partitions, one after the other
 }
 
 // PartitionMetadata is what a broker believes of a partition. Leader is -1, with
@@ -164,19 +165,27 @@ type PartitionMetadata struct {
 // autoCreate is set and Config.AutoCreate too, an unknown topic is created: this
 // answer still says UNKNOWN_TOPIC_OR_PARTITION.
 func (c *Cluster) Metadata(id int32, names []string, autoCreate bool) Metadata {
+	var answer Metadata
+	c.MetadataInto(&answer, id, names, autoCreate)
+	return answer
+}
+
+// MetadataInto is Metadata, in the memory of an answer that nobody reads any more.
+func (c *Cluster) MetadataInto(answer *Metadata, id int32, names []string, autoCreate bool) {
 	b := c.broker(id)
-	answer := Metadata{Brokers: b.view.alive.ids(nil)}
+	answer.Brokers = b.view.alive.appendTo(answer.Brokers[:0], nil)
+	answer.Topics = answer.Topics[:0]
 	if names == nil {
 		for _, t := range c.topics {
 			if b.view.topic(t) != nil && b.view.names.get(t.name) == t {
-				answer.Topics = append(answer.Topics, b.topicMetadata(t))
+				b.topicMetadata(answer.another(), t)
 			}
 		}
-		return answer
+		return
 	}
 	for _, name := range names {
 		if t := b.view.names.get(name); t != nil {
-			answer.Topics = append(answer.Topics, b.topicMetadata(t))
+			b.topicMetadata(answer.another(), t)
 			continue
 		}
 		code := protocol.UnknownTopicOrPartition
@@ -186,26 +195,38 @@ func (c *Cluster) Metadata(id int32, names []string, autoCreate bool) Metadata {
 				code = made
 			}
 		}
-		answer.Topics = append(answer.Topics, TopicMetadata{Name: name, Code: code})
+		a := answer.another()
+		a.Name, a.Code = name, code
 	}
-	return answer
 }
 
-func (b *broker) topicMetadata(t *topic) TopicMetadata {
+// another is the next topic of an answer, empty but for the memory of one before.
+func (m *Metadata) another() *TopicMetadata {
+	n := len(m.Topics)
+	if n == cap(m.Topics) {
+		m.Topics = append(m.Topics, TopicMetadata{})
+	}
+	m.Topics = m.Topics[:n+1]
+	a := &m.Topics[n]
+	*a = TopicMetadata{Partitions: a.Partitions[:0], inSync: a.inSync[:0]}
+	return a
+}
+
+func (b *broker) topicMetadata(answer *TopicMetadata, t *topic) {
 	partitions := b.view.topics[t.index].partitions
-	answer := TopicMetadata{Name: t.name, ID: t.id, Partitions: make([]PartitionMetadata, 0, len(partitions))}
-	inSync := make([]int32, 0, len(partitions)*len(b.cluster.brokers)) // of all partitions, one after the other
+	answer.Name, answer.ID = t.name, t.id
+	answer.Partitions = slices.Grow(answer.Partitions, len(partitions))
+	answer.inSync = slices.Grow(answer.inSync, len(partitions)*len(b.cluster.brokers))
 	for i := range partitions {
-		p, from := &partitions[i], len(inSync)
-		inSync = p.state.isr.appendTo(inSync, p.state.replicas)
+		p, from := &partitions[i], len(answer.inSync)
+		answer.inSync = p.state.isr.appendTo(answer.inSync, p.state.replicas)
 		m := PartitionMetadata{
 			Partition: int32(i), Leader: p.state.leader, LeaderEpoch: p.state.leaderEpoch,
-			Replicas: p.state.replicas, InSync: inSync[from:len(inSync):len(inSync)],
+			Replicas: p.state.replicas, InSync: slices.Clip(answer.inSync[from:]),
 		}
 		if !b.view.alive.has(m.Leader) {
 			m.Leader, m.Code = noLeader, protocol.LeaderNotAvailable
 		}
 		answer.Partitions = append(answer.Partitions, m)
 	}
-	return answer
 }
