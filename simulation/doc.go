@@ -36,11 +36,13 @@
 //
 //   - the order of turns of all actors, timers, codecs, callbacks and sockets
 //   - TryProduce from a turn, messages.Produce from an actor, Produce and Flush
-//     from a caller that waits, Send and SendBatch with acks and codec of their own;
-//     callbacks that are slow or panic, or call Send, Flush or Close
+//     from a caller that waits, Send and SendBatch with acks, codec and timeout of
+//     their own; callbacks that are slow or panic, or call Send, Flush or Close;
+//     contexts that end, are cancelled, or panic when they are asked
 //   - now and then, records of which a hundred do not fit into the buffer
 //   - two topics, with the record's time or the broker's, and one that never exists
-//   - a runtime that looks and tries again at once, or takes its time, and brokers
+//   - a runtime that looks and tries again at once, or takes its time, or tries once
+//     more and no more, and brokers
 //     that serve a request at once, or in a turn of their own
 //   - an hour without records, after which brokers have forgotten the producer
 //   - sockets that are slow, cut, refused, that hang, that fail half-way through
