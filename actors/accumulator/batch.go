@@ -125,9 +125,11 @@ type batch struct {
 
 	sealed      bool
 	compressing bool
-	packedChunk *memory.Chunk
-	packed      []byte // the compressed records; nil: the chunks hold them
-	packedCodec codecs.ID
+	// incompressible says that a codec has tried.
+	incompressible bool
+	packedChunk    *memory.Chunk
+	packed         []byte // the compressed records; nil: the chunks hold them
+	packedCodec    codecs.ID
 
 	numbered    bool
 	hasSequence bool

@@ -480,15 +480,30 @@ func (b *Box) compress(p *batch) {
 			Kind: messages.LogNotCompressed, Broker: -1, Err: fmt.Errorf("%s, topic %s: %w", p.codec, b.state.topic, err),
 		})
 	}
+	defer p.release()
 	b = p.lockBox() // it may have moved meanwhile
+	held := true
+	defer func() {
+		if held { // whose executor this is, would not survive it
+			b.survive(&held, recover(), "a batch that was packed could not be taken in")
+		}
+	}()
 	p.compressing = false
-	if !p.settled && packed != nil {
+	switch {
+	case p.settled:
+	case packed != nil:
 		b.state.packed(p, b.budget.Adopt(b.account.Load(), packed))
+	case err == nil:
+		p.incompressible = true
 	}
 	now := b.settings.Clock.Now()
 	b.state.review(now)
+	overdue := !p.settled && b.state.hasEnded(p, now)
+	held = false
 	b.unlock(b.state.nextDeadline(now))
-	p.release()
+	if overdue {
+		b.Signal() // its time was over while nobody could cut its records out
+	}
 }
 
 // lockBox locks the box that has the batch.

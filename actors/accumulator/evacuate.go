@@ -3,16 +3,29 @@ package accumulator
 import (
 	"github.com/troupe-kafka/troupe/codecs"
 	"github.com/troupe-kafka/troupe/messages"
+	"github.com/troupe-kafka/troupe/seams"
 )
 
 // Evacuate implements messages.Appender.
 func (b *Box) Evacuate(cause error) messages.Identity {
+	b.guarded("a partition could not be closed", func(s *State) {
+		leaving := s.evacuate()
+		b.leaving = append(b.leaving, leaving...)
+		s.failAll(cause)
+		// Callbacks of records that ended ahead of their batches run here, and not
+		// where the batches go: who waits for those waits for these as well.
+		var flushes []*messages.FlushWaiter
+		for _, p := range leaving {
+			for _, w := range p.flushes {
+				w.Add(1)
+				flushes = append(flushes, w)
+			}
+		}
+		s.mark(flushes...)
+	})
 	b.mu.Lock()
-	b.leaving = append(b.leaving, b.state.evacuate()...)
-	b.state.failAll(cause)
-	identity := b.state.identity
-	b.unlock(b.timing)
-	return identity
+	defer b.mu.Unlock()
+	return b.state.identity
 }
 
 // MoveTo implements messages.Appender. Both locks are held: a Flush that looks at one
@@ -21,12 +34,25 @@ func (b *Box) MoveTo(next messages.Appender) {
 	to := next.(*Box)
 	b.mu.Lock()
 	to.mu.Lock()
-	to.state.inherit(b.leaving, to)
+	held, both := true, true
+	defer func() {
+		if !held {
+			return
+		}
+		if both {
+			b.mu.Unlock()
+		}
+		to.survive(&held, recover(), "batches could not be moved")
+	}()
+	leaving := b.leaving
 	b.leaving = nil
+	to.state.inherit(leaving, to)
+	both = false
 	b.mu.Unlock()
-	now := to.settings.Clock.Now()
-	to.state.review(now)
-	to.unlock(to.state.nextDeadline(now))
+	to.state.review(to.settings.Clock.Now())
+	held = false
+	to.unlock(seams.Never)
+	to.Signal() // for their deadlines: one may be over
 }
 
 // evacuate takes the batches out that are certainly in no log: they were never handed
@@ -38,6 +64,7 @@ func (s *State) evacuate() (leaving []*batch) {
 		o.trimTail()
 		o.sealed = true
 		if o.count > 0 {
+			s.chargeLedger(o)
 			s.pending = append(s.pending, o)
 			s.backlogBytes += o.bytes
 		} else {
@@ -65,18 +92,21 @@ func (s *State) evacuate() (leaving []*batch) {
 }
 
 // inherit takes in batches of the partition that went before, whose records have not
-// been numbered here.
+// been numbered here. All are listed before anything is decided: they would fail, but
+// not be forgotten.
 func (s *State) inherit(leaving []*batch, box *Box) {
+	for _, b := range leaving {
+		b.box.Store(box)
+		s.enlist(b)
+	}
 	for _, b := range leaving {
 		s.batchCount++
 		b.order = s.batchCount * orderStep
-		b.box.Store(box)
 		b.hasSequence, b.identity, b.sequence = false, messages.NoIdentity, 0
-		s.enlist(b)
 		s.unanswered += int64(b.live())
 		s.pending = append(s.pending, b)
 		s.backlogBytes += b.bytes
-		if b.codec != codecs.None && b.packed == nil && !b.compressing && b.attempts == 0 {
+		if b.codec != codecs.None && b.packed == nil && !b.compressing && !b.incompressible && b.attempts == 0 {
 			s.compress(b)
 		}
 	}

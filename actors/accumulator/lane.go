@@ -1,6 +1,7 @@
 package accumulator
 
 import (
+	"fmt"
 	"sync"
 	"time"
 
@@ -19,6 +20,8 @@ type lane struct {
 	queue   []answer
 	spare   []answer
 	running bool
+
+	panicked bool // a callback did, and the log says where
 }
 
 func (l *lane) add(answers []answer) {
@@ -106,8 +109,7 @@ func (l *lane) answer(a *answer) {
 func (l *lane) answerFrom(a *answer, i, end int32) (next int32) {
 	defer func() {
 		if reason := recover(); reason != nil {
-			l.box.settings.LogPanic(reason).Str("topic", l.box.state.topic).Int32("partition", l.box.state.partition).
-				Int32("record", i).Msg("a delivery callback panicked")
+			l.reportPanic(reason, i)
 			next = i + 1
 		}
 	}()
@@ -162,6 +164,18 @@ func (l *lane) answerFrom(a *answer, i, end int32) (next int32) {
 		l.box.system.Root.Send(replyTo, m)
 	}
 	return end
+}
+
+// reportPanic says where a callback panicked: of the first one, since others may be as
+// many as the records.
+func (l *lane) reportPanic(reason any, record int32) {
+	s := l.box.settings
+	line := s.Log.Error().Str("panic", fmt.Sprint(reason))
+	if !l.panicked {
+		l.panicked = true
+		line = s.LogPanic(reason)
+	}
+	line.Str("topic", l.box.state.topic).Int32("partition", l.box.state.partition).Int32("record", record).Msg("a delivery callback panicked")
 }
 
 // slabRecords is how many Delivered of a batch are allocated together. Each is its

@@ -394,15 +394,15 @@ var errStopped = fmt.Errorf("%w: %w", messages.ErrConnectionLost, seams.ErrClose
 // stop settles what is left. The children are stopped by protoactor and close
 // their sockets.
 func (b *broker) stop(c actor.Context, now seams.Instant) {
-	b.state.closed = true
+	_, stopping := c.Message().(*actor.Stopping)
+	b.state.closed, b.dismissed = true, stopping
 	b.timer.Stop()
 	for l := range b.state.lanes {
 		lane := &b.state.lanes[l]
 		b.settleLost(c, lane.inFlight, errStopped, now)
 		lane.inFlight, lane.up, lane.connection = nil, false, nil
 	}
-	if _, stopping := c.Message().(*actor.Stopping); stopping {
-		b.dismissed = true
+	if stopping {
 		b.Settings.Gate.Left(b.Info.ID)
 		// After a crash the next incarnation takes them over.
 		b.failControl(c, b.state.failControl(now, true), errStopped)

@@ -297,7 +297,9 @@ func (t *Topic) admit(ctx context.Context, a *messages.Admission) error {
 				chosen.Partition = messages.AtPartition(partition)
 				a.Record = &chosen // chosen once
 			}
-			if _, err = t.park(ctx, []messages.Admission{*a}, 0); err == errKnown {
+			list := []messages.Admission{*a}
+			if _, err = t.park(ctx, list, 0); err == errKnown {
+				a.Since = list[0].Since
 				continue
 			}
 			return err
@@ -331,8 +333,8 @@ func (t *Topic) post(ctx context.Context, rt *routes, partition int32, shard *st
 			if current != rt {
 				return false, nil
 			}
-			if newest != nil && !newest.has(partition) {
-				return false, t.beyond(newest, partition)
+			if newest != nil && (!newest.has(partition) || newest.boxes[partition] != box) {
+				return false, fmt.Errorf("%w: topic %s: partition %d is gone", messages.ErrUnknownPartition, t.name, partition)
 			}
 			if refused := t.router.Refused(); refused != nil {
 				return false, refused // it is the producer that has ended, and says why
@@ -394,10 +396,12 @@ func (t *Topic) room(ctx context.Context, account *memory.Account, bytes int, a 
 func (t *Topic) waitForRoom(ctx context.Context, account *memory.Account, bytes int, a *messages.Admission, acquire func(context.Context) (*memory.Chunk, error)) (*memory.Chunk, error) {
 	bound := ctx
 	if _, has := ctx.Deadline(); !has && a.MaxBlock > 0 {
-		clock, left := t.router.Settings.Clock, a.MaxBlock
-		if a.Since != 0 {
-			left = a.Since.Add(a.MaxBlock).Sub(clock.Now())
+		clock := t.router.Settings.Clock
+		now := clock.Now()
+		if a.Since == 0 {
+			a.Since = now
 		}
+		left := a.Since.Add(a.MaxBlock).Sub(now)
 		var cancel context.CancelFunc
 		bound, cancel = clock.WithTimeout(ctx, left)
 		defer cancel()

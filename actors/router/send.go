@@ -164,8 +164,8 @@ func (s *sending) round(todo pile) (again pile) {
 		for i := range rest {
 			switch {
 			case errors.Is(err, errMoved):
-				// Its partition is chosen once: in another it could come behind records
-				// of this call that have moved there with theirs, or before them.
+				// Its partition is chosen once, as it was for records of this call that
+				// have moved with theirs: in another it could come behind or before them.
 				rest[i].Record.Partition = messages.AtPartition(g.partition)
 				again.add(g.topic, &rest[i])
 			case errors.Is(err, errKnown):
@@ -352,13 +352,13 @@ func (t *Topic) flush(w *messages.FlushWaiter) {
 	for _, box := range t.departed {
 		box.Flush(w)
 	}
-	rt := t.knownLocked()
-	t.mu.Unlock()
-	if rt != nil {
+	if rt := t.knownLocked(); rt != nil {
+		// Under the lock: no batch moves to another partition meanwhile.
 		for _, box := range rt.live {
 			box.Flush(w)
 		}
 	}
+	t.mu.Unlock()
 }
 
 // urge makes every open batch ready: somebody waits for the budget.
