@@ -194,7 +194,7 @@ func (r *run) unrefused() int {
 func (r *run) ended() bool { return r.faults.counts.Kinds[FatalAnswer] > 0 }
 
 func (r *run) all() {
-	p, err := r.Start("", r.settings.options()...)
+	p, err := r.Start("", append(r.settings.options(), r.ownCodecs()...)...)
 	if err != nil {
 		panic(err)
 	}

@@ -38,7 +38,8 @@
 //   - TryProduce from a turn, messages.Produce from an actor, Produce and Flush
 //     from a caller that waits, Send and SendBatch with acks, codec and timeout of
 //     their own; callbacks that are slow or panic, or call Send, Flush or Close;
-//     contexts that end, are cancelled, or panic when they are asked
+//     contexts that end, are cancelled, or panic when they are asked; codecs that
+//     take their time
 //   - now and then, records of which a hundred do not fit into the buffer
 //   - two topics, with the record's time or the broker's, and one that never exists
 //   - a runtime that looks and tries again at once, or takes its time, or tries once

@@ -41,6 +41,7 @@ const (
 	CallbackSlow                   // the user's callback takes its time
 	CallbackPanics                 // the user's callback panics
 	ContextPanics                  // a record's context panics when an actor asks whether it has ended
+	CodecSlow                      // the user's codec takes its time
 	CutAnyTime                     // all connections to a broker end
 	BrokerDown                     // a broker is away for a while
 	ClusterDown                    // all brokers are away for a while
@@ -68,7 +69,7 @@ var kindNames = [Kinds]string{
 	"cut-before-append", "cut-mid-append", "cut-after-append", "write-fails", "slow-write", "slow-answer", "slow-link", "late-arrival",
 	"black-hole", "dial-refused", "dial-hangs", "stale-view", "timed-out-after-append", "too-few-replicas", "too-few-after-append",
 	"moved-after-append", "unknown-error", "error-answer", "fatal-answer", "throttled", "metadata-fails", "no-producer-id-yet", "actor-crash",
-	"callback-slow", "callback-panics", "context-panics", "cut-any-time", "broker-down", "cluster-down", "rolling-upgrade", "leader-moves",
+	"callback-slow", "callback-panics", "context-panics", "codec-slow", "cut-any-time", "broker-down", "cluster-down", "rolling-upgrade", "leader-moves",
 	"leader-isolated", "leader-lost", "zombie-leader", "topic-recreated", "wall-clock-jumps", "leader-restarts", "unclean-election",
 	"follower-lags", "records-deleted", "producers-forgotten", "batches-limited", "partitions-added", "topic-deleted",
 }

@@ -225,7 +225,7 @@ var lasts = [Kinds][2]time.Duration{
 	SlowWrite: {time.Millisecond, 300 * time.Millisecond}, SlowAnswer: {10 * time.Millisecond, 3 * time.Second},
 	SlowLink: {20 * time.Millisecond, 400 * time.Millisecond}, LateArrival: {100 * time.Millisecond, 8 * time.Second},
 	StaleView: {100 * time.Millisecond, 3 * time.Second}, Throttled: {time.Millisecond, 400 * time.Millisecond},
-	CallbackSlow: {time.Millisecond, 400 * time.Millisecond}, BrokerDown: {100 * time.Millisecond, 4 * time.Second},
+	CallbackSlow: {time.Millisecond, 400 * time.Millisecond}, CodecSlow: {time.Millisecond, 100 * time.Millisecond}, BrokerDown: {100 * time.Millisecond, 4 * time.Second},
 	ClusterDown: {100 * time.Millisecond, 4 * time.Second}, RollingUpgrade: {100 * time.Millisecond, time.Second},
 	LeaderIsolated: {50 * time.Millisecond, 2 * time.Second}, LeaderLost: {20 * time.Millisecond, 1500 * time.Millisecond},
 	ZombieLeader: {50 * time.Millisecond, 2 * time.Second}, TopicRecreated: {0, 1500 * time.Millisecond},
