@@ -12,6 +12,11 @@ func (s *State) canTake(now seams.Instant) bool {
 	if s.leader.Broker == nil || now < s.retryAt {
 		return false
 	}
+	// First, since a batch that cannot be unpacked fails: the open one may be next then.
+	s.cutFirst()
+	if s.limit.bytes < s.batchMaxBytes {
+		s.halveFirst()
+	}
 	if len(s.pending) == 0 {
 		if !s.openIsReady(now) {
 			return false
@@ -22,12 +27,8 @@ func (s *State) canTake(now seams.Instant) bool {
 			return false
 		}
 	}
-	s.cutFirst()
-	if s.limit.bytes < s.batchMaxBytes {
-		s.halveFirst()
-	}
 	b := s.next()
-	return b != nil && !b.compressing && s.hasWindow(b, now)
+	return !b.compressing && s.hasWindow(b, now)
 }
 
 // hasWindow applies the rules of how many batches may be in flight (DESIGN 4.3).

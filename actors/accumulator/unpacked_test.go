@@ -2,6 +2,7 @@ package accumulator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -77,5 +78,42 @@ func TestOnlyTheNextIsUnpacked(t *testing.T) {
 				t.Errorf("%d of %d failed, expected %d; %d bytes are left", failed, len(outcomes), want, r.budget.Used())
 			}
 		})
+	}
+}
+
+// TestTheNextCannotBeUnpacked: what fails instead of being cut does not take the
+// linger from the open batch behind it.
+func TestTheNextCannotBeUnpacked(t *testing.T) {
+	r := newRig(t, testConfig())
+	ctx, end := context.WithCancel(context.Background())
+	defer end()
+	outcomes := make(map[string]error)
+	admit := func(name string, ctx context.Context, codec codecs.ID) {
+		a := admission(strings.Repeat("x", 100), func(d messages.Delivery) { outcomes[name] = d.Err })
+		a.Context, a.Codec = ctx, codec
+		r.append(a)
+	}
+	admit("ends", ctx, codecs.Snappy)
+	admit("cannot be read back", nil, codecs.Snappy)
+	r.s.sealOpen(r.now)
+	for _, p := range r.effects().compress {
+		r.pack(p)
+		clear(p.packed)
+	}
+	admit("lingers", nil, codecs.None)
+	r.assign(1, 1)
+	r.effects()
+
+	end()
+	if a, status := r.take(toLeader); a != nil || status != messages.TakeDone {
+		t.Errorf("took a batch of %d records, status %v", a.batch.count, status)
+	}
+	r.effects()
+	r.check()
+	if len(outcomes) != 2 || !errors.Is(outcomes["ends"], context.Canceled) || !errors.Is(outcomes["cannot be read back"], messages.ErrInternal) {
+		t.Errorf("outcomes %v", outcomes)
+	}
+	if r.s.open == nil || r.s.open.count != 1 {
+		t.Error("the open batch is not where it was")
 	}
 }
