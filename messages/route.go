@@ -38,7 +38,7 @@ type Admission struct {
 	Prompt bool
 	// Wait lets the caller wait for room, for MaxBlock at the most unless the
 	// context has a deadline of its own; 0 leaves it to the context. It counts
-	// from Since, when a call of several records began; 0 is now.
+	// from Since, when a call of several records began; 0 is the record's first wait.
 	Wait     bool
 	MaxBlock time.Duration
 	Since    seams.Instant

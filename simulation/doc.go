@@ -43,8 +43,8 @@
 //   - now and then, records of which a hundred do not fit into the buffer
 //   - two topics, with the record's time or the broker's, and one that never exists
 //   - a runtime that looks and tries again at once, or takes its time, or tries once
-//     more and no more, and brokers
-//     that serve a request at once, or in a turn of their own
+//     more and no more, and brokers that serve a request at once, or in a turn of
+//     their own
 //   - an hour without records, after which brokers have forgotten the producer
 //   - sockets that are slow, cut, refused, that hang, that fail half-way through
 //     a write, and whose last requests reach the broker after the client has sent

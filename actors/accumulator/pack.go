@@ -27,9 +27,8 @@ func (s *State) packed(b *batch, c *memory.Chunk) {
 	b.chunks, b.chunkFirst, b.tail = nil, nil, nil
 }
 
-// unpack gives a compressed batch its plain records back, so that they can be cut,
-// split or moved. It runs under the lock, and therefore none of the caller's
-// code: whatever wrote the batch, this package's own codec has to read it, as
+// unpack gives a compressed batch its plain records back, so that they can be cut
+// or split. It runs under the lock, and therefore none of the caller's code: whatever wrote the batch, this package's own codec has to read it, as
 // brokers and consumers will. An old write may still be reading the compressed
 // form, which stays until then.
 func (s *State) unpack(b *batch) error {

@@ -156,10 +156,8 @@ func (s *State) requeueLive(b *batch) bool {
 	case !s.config.retry.Allows(b.attempts):
 		s.fail(b, fmt.Errorf("%w after %d attempts: %w", messages.ErrRetriesExhausted, b.attempts, b.lastError), b.status())
 	default:
-		if s.requeue(b); b.settled {
-			return false
-		}
-		return true
+		s.requeue(b)
+		return !b.settled
 	}
 	return false
 }

@@ -186,7 +186,7 @@ type Options struct {
 	// request timeout.
 	TimeoutMs int32
 	// MaxBlock bounds the wait for room; 0 leaves it to the context. It counts from
-	// Since, when a call of several records began; 0 is now.
+	// Since, when a call of several records began; 0 is the record's first wait.
 	MaxBlock time.Duration
 	Since    seams.Instant
 }
