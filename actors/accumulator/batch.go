@@ -125,11 +125,9 @@ type batch struct {
 
 	sealed      bool
 	compressing bool
-	// incompressible says that a codec has tried.
-	incompressible bool
-	packedChunk    *memory.Chunk
-	packed         []byte // the compressed records; nil: the chunks hold them
-	packedCodec    codecs.ID
+	packedChunk *memory.Chunk
+	packed      []byte // the compressed records; nil: the chunks hold them
+	packedCodec codecs.ID
 
 	numbered    bool
 	hasSequence bool

@@ -489,12 +489,8 @@ func (b *Box) compress(p *batch) {
 		}
 	}()
 	p.compressing = false
-	switch {
-	case p.settled:
-	case packed != nil:
+	if packed != nil && !p.settled {
 		b.state.packed(p, b.budget.Adopt(b.account.Load(), packed))
-	case err == nil:
-		p.incompressible = true
 	}
 	now := b.settings.Clock.Now()
 	b.state.review(now)

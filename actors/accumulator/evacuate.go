@@ -1,15 +1,16 @@
 package accumulator
 
 import (
-	"github.com/troupe-kafka/troupe/codecs"
 	"github.com/troupe-kafka/troupe/messages"
 	"github.com/troupe-kafka/troupe/seams"
 )
 
 // Evacuate implements messages.Appender.
 func (b *Box) Evacuate(cause error) messages.Identity {
+	identity := messages.NoIdentity
 	b.guarded("a partition could not be closed", func(s *State) {
-		leaving := s.evacuate()
+		identity = s.identity
+		leaving := s.evacuate(b.settings.Clock.Now())
 		b.leaving = append(b.leaving, leaving...)
 		s.failAll(cause)
 		// Callbacks of records that ended ahead of their batches run here, and not
@@ -23,9 +24,7 @@ func (b *Box) Evacuate(cause error) messages.Identity {
 		}
 		s.mark(flushes...)
 	})
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.state.identity
+	return identity
 }
 
 // MoveTo implements messages.Appender. Both locks are held: a Flush that looks at one
@@ -57,20 +56,8 @@ func (b *Box) MoveTo(next messages.Appender) {
 
 // evacuate takes the batches out that are certainly in no log: they were never handed
 // over, or every attempt was refused. They may be sent to another.
-func (s *State) evacuate() (leaving []*batch) {
-	if o := s.open; o != nil {
-		// Not by sealOpen: its records have the time that is left, and the codec can wait.
-		s.open = nil
-		o.trimTail()
-		o.sealed = true
-		if o.count > 0 {
-			s.chargeLedger(o)
-			s.pending = append(s.pending, o)
-			s.backlogBytes += o.bytes
-		} else {
-			s.discard(o)
-		}
-	}
+func (s *State) evacuate(now seams.Instant) (leaving []*batch) {
+	s.sealOpen(now)
 	kept := s.pending[:0]
 	for _, b := range s.pending {
 		if b.maybe || b.live() == 0 {
@@ -106,9 +93,6 @@ func (s *State) inherit(leaving []*batch, box *Box) {
 		s.unanswered += int64(b.live())
 		s.pending = append(s.pending, b)
 		s.backlogBytes += b.bytes
-		if b.codec != codecs.None && b.packed == nil && !b.compressing && !b.incompressible && b.attempts == 0 {
-			s.compress(b)
-		}
 	}
 }
 

@@ -84,7 +84,7 @@ func TestCompressedBatchTakesItsPackedSize(t *testing.T) {
 }
 
 // TestUnreadableCodec: when what a caller's codec wrote cannot be read back, its
-// records fail instead of being cut, split or moved.
+// records fail instead of being cut or split.
 func TestUnreadableCodec(t *testing.T) {
 	got := make(answersOf)
 	r := packedBatch(t, 4, got)

@@ -259,7 +259,7 @@ func (s *script) run(word string, words []string) error {
 	case "reopen":
 		s.s.reopen()
 	case "evacuate":
-		leaving := s.s.evacuate()
+		leaving := s.s.evacuate(s.now)
 		s.s.failAll(messages.ErrUnknownPartition)
 		for _, b := range leaving {
 			var names []string

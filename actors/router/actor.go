@@ -428,6 +428,7 @@ func (k *keeper) topicFailed(t *Topic, old *routes, info *messages.TopicInfo) {
 		err := info.Err
 		t.err.Store(&err)
 		t.refuseParked(err)
+		k.abandon(t)
 	case info.Gone && old != nil:
 		k.Settings.Log.Warn().Str("topic", t.name).Msg("the topic is gone; its records fail")
 		t.forget(old)
@@ -439,6 +440,9 @@ func (k *keeper) topicFailed(t *Topic, old *routes, info *messages.TopicInfo) {
 		err := info.Err
 		k.lastFail.Store(&err)
 		t.err.Store(nil) // what was certain is so no more
+		if info.Gone {
+			k.abandon(t) // a crash in mid-move has left it without routes
+		}
 	}
 }
 

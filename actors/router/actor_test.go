@@ -212,6 +212,36 @@ func TestTopicIsCreatedAgain(t *testing.T) {
 	}
 }
 
+// TestTopicIsGoneAfterACrashInMidMove: what waits to move to the topic that was
+// created again fails with it, though nobody could make routes to it.
+func TestTopicIsGoneAfterACrashInMidMove(t *testing.T) {
+	for name, end := range map[string]messages.TopicInfo{
+		"deleted": {Name: "t", Err: messages.ErrUnknownTopic, Gone: true},
+		"refused": {Name: "t", Err: messages.ErrInvalidRecord, Permanent: true},
+	} {
+		t.Run(name, func(t *testing.T) { topicEndsInMidMove(t, end) })
+	}
+}
+
+func topicEndsInMidMove(t *testing.T, end messages.TopicInfo) {
+	w := newWorld(t)
+	w.topic("t")
+	w.found(topicOf("t", 0, 1))
+	w.boxes["t/1"].crashing = true
+	again := topicOf("t", 0, 1)
+	again.ID = [16]byte{2}
+	w.found(again)
+	if b := w.boxes["t/0"]; !b.closed || b.failed != nil {
+		t.Fatalf("the move did not begin: closed %v, failed with %v", b.closed, b.failed)
+	}
+	w.found(end)
+	for _, name := range []string{"t/0", "t/1"} {
+		if b := w.boxes[name]; !errors.Is(b.failed, messages.ErrUnknownPartition) || !b.poisoned() {
+			t.Errorf("%s: failed with %v, poisoned %v", name, b.failed, b.poisoned())
+		}
+	}
+}
+
 // TestPartitionMissingFromTwoRefreshes by different brokers fails its records;
 // until then it keeps its leader, and one that comes back is a new one.
 func TestPartitionMissingFromTwoRefreshes(t *testing.T) {

@@ -27,7 +27,7 @@ type fakeBox struct {
 	room     int
 	held     []*memory.Chunk
 	closed   bool
-	crashing bool   // over every record
+	crashing bool   // over every record, and when it is evacuated
 	onClosed func() // called when a record comes to the closed partition
 	got      []string
 	tags     []uint64
@@ -160,6 +160,9 @@ func (b *fakeBox) MoveTo(next messages.Appender) {
 
 func (b *fakeBox) Evacuate(error) messages.Identity {
 	b.closed = true
+	if b.crashing {
+		panic("evacuated")
+	}
 	return b.identity
 }
 
