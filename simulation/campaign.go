@@ -139,6 +139,9 @@ func newRun(system *actor.ActorSystem, c *Campaign) *run {
 		if strings.Contains(line, "it crashes again and again") {
 			return r.faults.counts.Kinds[ActorCrash] > crashesOutlived
 		}
+		if strings.Contains(line, "answered request ") {
+			return r.faults.counts.Kinds[AnswerTwice] > 0
+		}
 		return r.ended() && strings.Contains(line, "the producer cannot go on")
 	}
 	r.load = newWorkload(r, r.plan.Records)

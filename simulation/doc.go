@@ -48,7 +48,8 @@
 //   - an hour without records, after which brokers have forgotten the producer
 //   - sockets that are slow, cut, refused, that hang, that fail half-way through
 //     a write, and whose last requests reach the broker after the client has sent
-//     them again elsewhere
+//     them again elsewhere; answers that arrive twice, and numbered requests that are
+//     served twice
 //   - followers that lag, leaders that wait for them, brokers that restart and
 //     remember a producer's last batch, or nothing; unclean elections, which lose
 //     what was acknowledged: of that is excused what the model says it has lost, at
@@ -64,7 +65,6 @@
 //
 // What it does not:
 //
-//   - a request delivered twice: TCP does not, and whoever sends it again is us
 //   - a crash under a partition's lock, in the middle of a change: the tests of
 //     package accumulator tear states apart
 //   - the memory model: turns run one after the other. What two processors can do

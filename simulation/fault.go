@@ -23,6 +23,8 @@ const (
 	SlowAnswer                     // the broker takes its time
 	SlowLink                       // a connection is slow in both directions, as long as it lives
 	LateArrival                    // requests of a connection that has ended reach the broker much later
+	RequestTwice                   // a numbered Produce is served twice; its answer is the second one
+	AnswerTwice                    // an answer arrives twice
 	BlackHole                      // no answer, and the connection stays open
 	DialRefused                    // nobody listens
 	DialHangs                      // the connection never comes up
@@ -67,7 +69,7 @@ const (
 
 var kindNames = [Kinds]string{
 	"cut-before-append", "cut-mid-append", "cut-after-append", "write-fails", "slow-write", "slow-answer", "slow-link", "late-arrival",
-	"black-hole", "dial-refused", "dial-hangs", "stale-view", "timed-out-after-append", "too-few-replicas", "too-few-after-append",
+	"request-twice", "answer-twice", "black-hole", "dial-refused", "dial-hangs", "stale-view", "timed-out-after-append", "too-few-replicas", "too-few-after-append",
 	"moved-after-append", "unknown-error", "error-answer", "fatal-answer", "throttled", "metadata-fails", "no-producer-id-yet", "actor-crash",
 	"callback-slow", "callback-panics", "context-panics", "codec-slow", "cut-any-time", "broker-down", "cluster-down", "rolling-upgrade", "leader-moves",
 	"leader-isolated", "leader-lost", "zombie-leader", "topic-recreated", "wall-clock-jumps", "leader-restarts", "unclean-election",

@@ -169,6 +169,8 @@ func drawnInjector(e *estate, t *trace, seed uint64, heal time.Duration) *inject
 			k.rate /= 4
 		case DialHangs:
 			k.rate /= 2
+		case AnswerTwice:
+			k.rate /= 4 // each ends its connection
 		case ActorCrash:
 			k.rate /= 10
 		case FatalAnswer:

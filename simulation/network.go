@@ -412,6 +412,10 @@ func (c *socket) answer(frame []byte) {
 	if c.gone {
 		return
 	}
+	if c.network.faults.happens(AnswerTwice, place{broker: c.broker}) != nil {
+		again := append(c.network.estate.spare.take(), frame...)
+		defer func() { c.inbound.put(c.oneWay(), delivery{do: answered, frame: again}) }()
+	}
 	c.inbound.put(c.oneWay(), delivery{do: answered, frame: frame})
 }
 

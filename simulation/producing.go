@@ -219,6 +219,10 @@ func (a *producing) append(cut bool) {
 		c.note("produce", &a.parts[i], a.broker, int64(a.asked.Acks), int64(a.asked.Version), &a.asked.Partitions[i].Batch)
 	}
 	o := c.model.Produce(c.now(), a.broker.id, &a.asked)
+	if a.repeatable() && c.faults.happens(RequestTwice, place{broker: a.broker.id}) != nil {
+		c.trace.note("cluster", "again", int64(a.broker.id))
+		o = c.model.Produce(c.now(), a.broker.id, &a.asked) // nobody waits for the answer to the first
+	}
 	for i := range a.parts {
 		if p := a.parts[i].p; p != nil {
 			c.follow(p)
@@ -245,6 +249,21 @@ func (a *producing) append(cut bool) {
 		c.arm()
 	}
 	c.changed("", 0)
+}
+
+// repeatable reports whether brokers can tell the request from its repetition. It is
+// repeated at once: what was appended cannot be refused a moment later, as a request
+// that an answer names could be.
+func (a *producing) repeatable() bool {
+	if a.asked.Acks == 0 {
+		return false
+	}
+	for i := range a.asked.Partitions {
+		if a.asked.Partitions[i].Batch.ProducerID < 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // answered fills in the answer of the model.
