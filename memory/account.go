@@ -27,6 +27,10 @@ type Account struct {
 	firsts int
 	turn   atomic.Uint64
 
+	// passedIn is the last serving of the line in which somebody had to wait for the
+	// account: nobody behind may overtake.
+	passedIn uint64
+
 	// credits counts releases, and stalled says that none came for a while: a
 	// leader that answers nothing is not worth waiting for below the cap.
 	credits int

@@ -68,6 +68,7 @@ type Budget struct {
 	free    [chunkClasses][]*Chunk
 	freeSum int
 	line    []*waiter
+	serving uint64 // counts the servings of the line
 	room    []roomWaiter
 	closed  error
 }
@@ -391,17 +392,14 @@ func (b *Budget) serveLocked() {
 	if len(b.line) == 0 {
 		return
 	}
-	var passed map[*Account]bool // accounts that somebody further ahead waits for
+	b.serving++
 	kept := b.line[:0]
 	stop := false
 	for _, w := range b.line {
-		w.waitsFor, w.whole = b.obstacleLocked(w, passed), false
+		w.waitsFor, w.whole = b.obstacleLocked(w), false
 		switch {
 		case w.waitsFor != nil:
-			if passed == nil {
-				passed = make(map[*Account]bool)
-			}
-			passed[w.account], passed[w.waitsFor] = true, true
+			w.account.passedIn, w.waitsFor.passedIn = b.serving, b.serving
 		case stop:
 		case int(b.used.Load())+w.bytes > b.total:
 			// The one who waits for the budget as a whole is served before all
@@ -421,15 +419,15 @@ func (b *Budget) serveLocked() {
 
 // obstacleLocked returns the account that w waits for: one without room for it,
 // or one that somebody further ahead waits for. It is nil if there is none.
-func (b *Budget) obstacleLocked(w *waiter, passed map[*Account]bool) *Account {
+func (b *Budget) obstacleLocked(w *waiter) *Account {
 	a := w.account
-	if passed[a] || (w.soft && b.mustPaceLocked(a, w.bytes)) {
+	if a.passedIn == b.serving || (w.soft && b.mustPaceLocked(a, w.bytes)) {
 		return a
 	}
 	if lacking := a.lacking(w.bytes); lacking != nil {
 		return lacking
 	}
-	if a.drawsOnCommon(w.bytes) && passed[a.common] {
+	if a.drawsOnCommon(w.bytes) && a.common.passedIn == b.serving {
 		return a.common
 	}
 	return nil
