@@ -443,8 +443,9 @@ func (b *Box) unlock(wakeAt seams.Instant) {
 	for _, batch := range fx.compress {
 		b.settings.CodecCrew.Run(func() { b.compress(batch) })
 	}
-	if len(fx.answers) > 0 {
-		b.lane.add(fx.answers)
+	if fx.answers != nil {
+		b.lane.add(fx.answers.of)
+		fx.answers.giveBack()
 	}
 	if fx.refresh != "" {
 		b.system.Root.Send(b.root, &messages.RefreshMetadata{Reason: fx.refresh})

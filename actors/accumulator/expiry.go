@@ -159,7 +159,7 @@ func (s *State) answerHandedOver(b *batch, now seams.Instant) {
 func (s *State) mark(flushes ...*messages.FlushWaiter) {
 	marker := &batch{side: &side{callbacks: []callbackRun{{0, nil}}}, flushes: flushes, settled: true}
 	s.answeringOpen++
-	s.fx.answers = append(s.fx.answers, answer{batch: marker, side: marker.side})
+	s.fx.answer(answer{batch: marker, side: marker.side})
 }
 
 func (s *State) hasEnded(b *batch, now seams.Instant) bool {

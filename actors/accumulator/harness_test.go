@@ -169,8 +169,10 @@ func (r *rig) effects() effects {
 	fx := r.s.fx
 	r.s.fx = effects{}
 	r.budget.Release(fx.freed...)
-	for i := range fx.answers {
-		r.box.lane.answer(&fx.answers[i])
+	if fx.answers != nil {
+		for i := range fx.answers.of {
+			r.box.lane.answer(&fx.answers.of[i])
+		}
 	}
 	return fx
 }

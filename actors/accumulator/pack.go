@@ -23,7 +23,7 @@ func (s *State) compress(b *batch) {
 // it is handed over. So a batch takes its two sizes only while it is compressed.
 func (s *State) packed(b *batch, c *memory.Chunk) {
 	b.packedChunk, b.packed, b.packedCodec = c, c.Bytes[protocol.BatchHeaderSize:], b.codec
-	s.fx.freed = append(s.fx.freed, b.chunks...)
+	s.fx.free(b.chunks)
 	b.chunks, b.chunkFirst, b.tail = nil, nil, nil
 }
 

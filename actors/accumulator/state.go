@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/troupe-kafka/troupe/codecs"
@@ -52,7 +53,7 @@ type effects struct {
 	announce bool
 	class    messages.Class
 	compress []*batch
-	answers  []answer
+	answers  *answerList // nil: none
 	freed    []*memory.Chunk
 	refresh  string
 	bump     bool
@@ -70,6 +71,38 @@ type answer struct {
 	side     *side // the batch's as it was: cutting records out renumbers them
 	only     []int32
 	delivery messages.Delivery // the parts that are the same for all records
+}
+
+// answerList is kept for later ones: most turns answer one batch.
+type answerList struct{ of []answer }
+
+var answerLists = sync.Pool{New: func() any { return &answerList{} }}
+
+// maxKeptAnswers bounds what is kept.
+const maxKeptAnswers = 16
+
+func (fx *effects) answer(a answer) {
+	if fx.answers == nil {
+		fx.answers = answerLists.Get().(*answerList)
+	}
+	fx.answers.of = append(fx.answers.of, a)
+}
+
+func (l *answerList) giveBack() {
+	if cap(l.of) <= maxKeptAnswers {
+		clear(l.of)
+		l.of = l.of[:0]
+		answerLists.Put(l)
+	}
+}
+
+// free takes over a list that nobody else keeps.
+func (fx *effects) free(chunks []*memory.Chunk) {
+	if fx.freed == nil {
+		fx.freed = slices.Clip(chunks)
+		return
+	}
+	fx.freed = append(fx.freed, chunks...)
 }
 
 // State is everything about one partition that must not be lost. It never looks
@@ -283,7 +316,7 @@ func (s *State) answerSome(b *batch, indices []int32, causes []*error, status me
 			end++
 		}
 		only := indices[at:end]
-		s.fx.answers = append(s.fx.answers, answer{batch: b, side: b.side, only: only, delivery: s.failure(b, *causes[at], status)})
+		s.fx.answer(answer{batch: b, side: b.side, only: only, delivery: s.failure(b, *causes[at], status)})
 		for _, i := range only {
 			b.markAnswered(i)
 		}
@@ -313,15 +346,15 @@ func (s *State) finish(b *batch, d messages.Delivery) {
 	s.unsettled.remove(b)
 	s.unanswered -= int64(b.live())
 	s.answeringOpen++
-	s.fx.answers = append(s.fx.answers, answer{batch: b, side: b.side, delivery: d})
-	s.fx.freed = append(s.fx.freed, b.drop()...)
+	s.fx.answer(answer{batch: b, side: b.side, delivery: d})
+	s.fx.free(b.drop())
 }
 
 // discard ends a batch whose records live on elsewhere, or that has none.
 func (s *State) discard(b *batch) {
 	b.settled = true
 	s.unsettled.remove(b)
-	s.fx.freed = append(s.fx.freed, b.drop()...)
+	s.fx.free(b.drop())
 	if b.charged > 0 {
 		s.fx.freed = append(s.fx.freed, &b.ledger)
 	}
