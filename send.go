@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/troupe-kafka/troupe/actors/router"
@@ -134,7 +133,7 @@ func (p *Producer) SendBatch(ctx context.Context, s SendBatch) ([]RecordMetadata
 	c := &collector{outcomes: slices.Grow(room.outcomes[:0], len(records))[:len(records)], waiter: w}
 	w.Add(len(records))
 	o.Prompt = true
-	p.troupe.Router.SendAll(ctx, records, c.delivered, o, c.rejected)
+	p.troupe.Router.SendAll(ctx, records, c.delivered, c.deliveredMany, o, c.rejected)
 	w.Done()
 	wait, cancel := p.withDeadline(ctx)
 	defer cancel()
@@ -142,6 +141,7 @@ func (p *Producer) SendBatch(ctx context.Context, s SendBatch) ([]RecordMetadata
 	if waited != nil && ctx.Err() == nil {
 		waited = p.noOutcome()
 	}
+	c.end()
 	results, err := c.results(records, indices, waited)
 	if waited == nil {
 		room.put(records, indices, c.outcomes) // else an outcome may still come
@@ -294,7 +294,7 @@ func recordOf(topic string, m *Message, tag uint64) Record {
 
 // outcome is what a call keeps of the Delivery of one message.
 type outcome struct {
-	done                            uint32 // written last, atomically: the call may have ended meanwhile
+	done                            bool
 	partition                       int32
 	offset                          int64
 	logAppendTimeMs, logStartOffset int64
@@ -310,20 +310,41 @@ const (
 )
 
 // collector gathers the outcomes of one call. They come from as many completion
-// lanes as there are partitions, each outcome from one.
+// lanes as there are partitions.
 type collector struct {
+	mu       sync.Mutex
+	ended    bool // the call has returned: what comes now is nobody's
 	outcomes []outcome
 	waiter   *messages.FlushWaiter
 }
 
-func (c *collector) delivered(d Delivery) {
-	o := &c.outcomes[d.Tag-1]
-	o.partition, o.status, o.err = d.Partition, d.Status, d.Err
-	o.offset, o.logAppendTimeMs, o.logStartOffset = d.Offset, d.LogAppendTimeMs, d.LogStartOffset
-	atomic.StoreUint32(&o.done, 1)
-	if c.waiter != nil {
-		c.waiter.Done()
+func (c *collector) delivered(d Delivery) { c.deliveredMany(d, 1) }
+
+// deliveredMany implements messages.RangeCallback.
+func (c *collector) deliveredMany(d Delivery, n int) {
+	c.mu.Lock()
+	if !c.ended {
+		outcomes := c.outcomes[d.Tag-1:]
+		for i := range outcomes[:n] {
+			o := &outcomes[i]
+			o.done, o.partition, o.status, o.err = true, d.Partition, d.Status, d.Err
+			o.offset, o.logAppendTimeMs, o.logStartOffset = d.Offset, d.LogAppendTimeMs, d.LogStartOffset
+			if d.Offset >= 0 {
+				o.offset += int64(i)
+			}
+		}
 	}
+	c.mu.Unlock()
+	if c.waiter != nil {
+		c.waiter.DoneWith(n)
+	}
+}
+
+// end makes the outcomes the caller's.
+func (c *collector) end() {
+	c.mu.Lock()
+	c.ended = true
+	c.mu.Unlock()
 }
 
 func (c *collector) rejected(r *Record, err error) {
@@ -393,7 +414,7 @@ func (c *collector) places(records []Record) (results []RecordMetadata, counts [
 	last := int32(placeNone)
 	for i := range c.outcomes {
 		o := &c.outcomes[i]
-		if atomic.LoadUint32(&o.done) == 0 {
+		if !o.done {
 			o.place = placeUnknown
 			continue
 		}

@@ -24,8 +24,11 @@ func NewFlushWaiter(spot seams.Spot) *FlushWaiter {
 func (w *FlushWaiter) Add(n int) { w.left.Add(int64(n)) }
 
 // Done drops one hold; the last wakes the waiter.
-func (w *FlushWaiter) Done() {
-	if w.left.Add(-1) == 0 {
+func (w *FlushWaiter) Done() { w.DoneWith(1) }
+
+// DoneWith drops n holds; the last wakes the waiter.
+func (w *FlushWaiter) DoneWith(n int) {
+	if w.left.Add(int64(-n)) == 0 {
 		w.spot.Wake()
 	}
 }

@@ -155,6 +155,12 @@ type Delivery struct {
 // only.
 type Callback func(Delivery)
 
+// RangeCallback receives the outcome of n records of one batch that stand side by side
+// and end alike: from the first to the last their tags count up from that of d, and so
+// do their offsets, unless the first is −1. d has no timestamp and no Opaque. It is for
+// Troupe's own use, and counts as n calls of the Callback that it comes with.
+type RangeCallback func(d Delivery, n int)
+
 // Produce asks the router for the delivery of one record. From an actor, send
 // it to Producer.PID; the runtime has copied the record when Send returns, and
 // answers the sender with Delivered. It never waits: over the budget the answer

@@ -49,6 +49,8 @@ type Admission struct {
 	// that waited elsewhere before; 0 is now. A partition gets such records in
 	// the order of their admission, and before any other.
 	Admitted seams.Instant
+	// Range stands for Callback where records side by side end alike; nil: it does not.
+	Range RangeCallback
 }
 
 // AppendStatus is what came of an Append.

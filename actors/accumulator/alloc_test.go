@@ -71,7 +71,7 @@ func TestAllocationsOfReplies(t *testing.T) {
 	ears := newEars(t, r)
 	received := 0
 	to := ears.add("actor", func(*messages.Delivered) { received++ })
-	a := answered(r, []callbackRun{{0, nil}}, perRecord[uint64]{})
+	a := answered(r, []callbackRun{{}}, perRecord[uint64]{})
 	a.side.replies = []replyRun{{0, to}}
 	most := float64((benchRecords + slabRecords - 1) / slabRecords)
 	if n := testing.AllocsPerRun(100, func() { r.box.lane.answer(a) }); n > most {

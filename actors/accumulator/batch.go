@@ -24,6 +24,7 @@ type (
 	callbackRun struct {
 		first    int32
 		callback messages.Callback
+		many     messages.RangeCallback // of the same call; nil: none
 	}
 	replyRun struct {
 		first int32
@@ -76,6 +77,19 @@ func (p *perRecord[T]) at(i int32) (v T) {
 		v = p.values[i-p.first]
 	}
 	return v
+}
+
+// countUp returns how many tags from that of record i up to end count up by one.
+func countUp(tags *perRecord[uint64], i, end int32) int32 {
+	if len(tags.values) == 0 || i < tags.first {
+		return 1
+	}
+	first := tags.values[i-tags.first:]
+	n := int32(1)
+	for i+n < end && first[n] == first[0]+uint64(n) {
+		n++
+	}
+	return n
 }
 
 func (p *perRecord[T]) reset() {
@@ -268,7 +282,7 @@ func (b *batch) add(a *messages.Admission, unixMs int64, now seams.Instant) {
 
 	d := b.side
 	if n := len(d.callbacks); n == 0 || !sameCallback(d.callbacks[n-1].callback, a.Callback) {
-		d.callbacks = append(d.callbacks, callbackRun{i, a.Callback})
+		d.callbacks = append(d.callbacks, callbackRun{i, a.Callback, a.Range})
 	}
 	if a.ReplyTo != nil || len(d.replies) > 0 {
 		d.reply(i, a.ReplyTo)

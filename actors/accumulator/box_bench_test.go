@@ -194,15 +194,15 @@ func answered(r *rig, callbacks []callbackRun, tags perRecord[uint64]) *answer {
 func laneAnswers(called *int) map[string]func(*rig) *answer {
 	count := func(messages.Delivery) { *called++ }
 	return map[string]func(*rig) *answer{
-		"no callback":     func(r *rig) *answer { return answered(r, []callbackRun{{0, nil}}, perRecord[uint64]{}) },
-		"shared callback": func(r *rig) *answer { return answered(r, []callbackRun{{0, count}}, perRecord[uint64]{}) },
+		"no callback":     func(r *rig) *answer { return answered(r, []callbackRun{{}}, perRecord[uint64]{}) },
+		"shared callback": func(r *rig) *answer { return answered(r, []callbackRun{{callback: count}}, perRecord[uint64]{}) },
 		"tags": func(r *rig) *answer {
-			return answered(r, []callbackRun{{0, count}}, perRecord[uint64]{values: make([]uint64, benchRecords)})
+			return answered(r, []callbackRun{{callback: count}}, perRecord[uint64]{values: make([]uint64, benchRecords)})
 		},
 		"a callback per record": func(r *rig) *answer {
 			var runs []callbackRun
 			for i := range int32(benchRecords) {
-				runs = append(runs, callbackRun{i, count})
+				runs = append(runs, callbackRun{first: i, callback: count})
 			}
 			return answered(r, runs, perRecord[uint64]{})
 		},

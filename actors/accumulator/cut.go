@@ -83,7 +83,7 @@ func (w *sideWalk) copyTo(d *side, kept, index int32) {
 	w.stamp = runAt(old.stamps, w.stamp, index, func(r stampRun) int32 { return r.first })
 	w.ctx = runAt(old.contexts, w.ctx, index, func(r contextRun) int32 { return r.first })
 	if c := old.callbacks[w.callback]; len(d.callbacks) == 0 || !sameCallback(d.callbacks[len(d.callbacks)-1].callback, c.callback) {
-		d.callbacks = append(d.callbacks, callbackRun{kept, c.callback})
+		d.callbacks = append(d.callbacks, callbackRun{kept, c.callback, c.many})
 	}
 	if len(old.replies) > 0 {
 		w.reply = runAt(old.replies, w.reply, index, func(r replyRun) int32 { return r.first })

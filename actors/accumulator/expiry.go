@@ -157,7 +157,7 @@ func (s *State) answerHandedOver(b *batch, now seams.Instant) {
 // mark puts an empty batch behind those in the completion lane. It ends after
 // their callbacks, and the flushes with it.
 func (s *State) mark(flushes ...*messages.FlushWaiter) {
-	marker := &batch{side: &side{callbacks: []callbackRun{{0, nil}}}, flushes: flushes, settled: true}
+	marker := &batch{side: &side{callbacks: []callbackRun{{}}}, flushes: flushes, settled: true}
 	s.answeringOpen++
 	s.fx.answer(answer{batch: marker, side: marker.side})
 }

@@ -133,6 +133,18 @@ func (l *lane) answerFrom(a *answer, i, end int32) (next int32) {
 				reply, runEnd = runOf(d.replies, reply, i, runEnd, func(r replyRun) int32 { return r.first })
 				replyTo = d.replies[reply].to
 			}
+			if many := d.callbacks[callback].many; many != nil && replyTo == nil && a.only == nil && a.batch.answeredCount == 0 {
+				n := countUp(&d.tags, i, runEnd)
+				alike := a.delivery
+				alike.Tag = d.tags.at(i)
+				if persisted && first >= 0 {
+					alike.Offset = first + int64(i)
+				}
+				runEnd = i + n
+				i = runEnd - 1 // before: if it panics, none of them is told again
+				many(alike, int(n))
+				continue
+			}
 		}
 		if cb == nil && replyTo == nil {
 			i = runEnd - 1 // nobody to tell before the next run

@@ -62,8 +62,8 @@ func TestAnswerBehindAPromptOne(t *testing.T) {
 	r := newRig(t, testConfig())
 	_, executor := r.enact()
 	var called []string
-	behind := &batch{count: 1, side: &side{callbacks: []callbackRun{{0, func(messages.Delivery) { called = append(called, "behind") }}}, stamps: []stampRun{{}}}}
-	prompt := &batch{count: 1, prompt: true, side: &side{callbacks: []callbackRun{{0, func(messages.Delivery) {
+	behind := &batch{count: 1, side: &side{callbacks: []callbackRun{{callback: func(messages.Delivery) { called = append(called, "behind") }}}, stamps: []stampRun{{}}}}
+	prompt := &batch{count: 1, prompt: true, side: &side{callbacks: []callbackRun{{callback: func(messages.Delivery) {
 		r.box.lane.add([]answer{{batch: behind, side: behind.side}})
 		called = append(called, "prompt")
 	}}}, stamps: []stampRun{{}}}}

@@ -91,9 +91,10 @@ type place struct {
 
 // SendAll admits records of one call: those of one partition stand together and
 // in order in its log, as far as one batch holds them. reject is called for each
-// record that was not admitted; callback, with the record's tag, for all others.
+// record that was not admitted; callback, with the record's tag, for all others, or
+// many, unless it is nil, for those side by side that end alike.
 // All the waits for room of one call take no longer than o.MaxBlock together.
-func (r *Router) SendAll(ctx context.Context, records []messages.Record, callback messages.Callback, o Options, reject func(*messages.Record, error)) {
+func (r *Router) SendAll(ctx context.Context, records []messages.Record, callback messages.Callback, many messages.RangeCallback, o Options, reject func(*messages.Record, error)) {
 	refused := r.Refused()
 	if err := ctx.Err(); refused == nil && err != nil {
 		refused = messages.CauseOf(ctx, err)
@@ -115,7 +116,7 @@ func (r *Router) SendAll(ctx context.Context, records []messages.Record, callbac
 	todo.topics, todo.admissions = slices.Grow(todo.topics[:0], len(records)), slices.Grow(todo.admissions[:0], len(records))
 	s.lists.used = len(records)
 	a := messages.Admission{
-		Callback: callback, Context: own, Acks: o.Acks, Codec: o.Codec, TimeoutMs: o.TimeoutMs,
+		Callback: callback, Range: many, Context: own, Acks: o.Acks, Codec: o.Codec, TimeoutMs: o.TimeoutMs,
 		Urgent: o.Urgent, Prompt: o.Prompt, Wait: o.Wait, MaxBlock: o.MaxBlock, Since: o.Since,
 	}
 	var t *Topic

@@ -20,7 +20,7 @@ type rejections map[uint64]error
 
 func (w *world) sendAll(ctx context.Context, records []messages.Record, o *outcomes, options Options) rejections {
 	rejected := make(rejections)
-	w.SendAll(ctx, records, o.add, options, func(r *messages.Record, err error) {
+	w.SendAll(ctx, records, o.add, nil, options, func(r *messages.Record, err error) {
 		if rejected[r.Tag] != nil {
 			w.Errorf("record %d is rejected twice", r.Tag)
 		}
