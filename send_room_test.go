@@ -30,3 +30,16 @@ func TestSendRoomsAreClean(t *testing.T) {
 		t.Errorf("%+v, %v, %v", again, indices, err)
 	}
 }
+
+// TestOutcomesAfterTheCall are nobody's: what it has returned stays as it was.
+func TestOutcomesAfterTheCall(t *testing.T) {
+	c := &collector{outcomes: make([]outcome, 3)}
+	c.deliveredMany(Delivery{Partition: 1, Offset: 5, Status: Persisted, Tag: 1}, 2)
+	c.end()
+	c.deliveredMany(Delivery{Partition: 1, Offset: 7, Status: Persisted, Tag: 3}, 1)
+	for i, want := range []int64{5, 6, 0} {
+		if o := &c.outcomes[i]; o.offset != want || o.done != (i < 2) {
+			t.Errorf("outcome %d: %+v", i, o)
+		}
+	}
+}

@@ -77,3 +77,61 @@ func TestAnswerBehindAPromptOne(t *testing.T) {
 		t.Errorf("called %v", called)
 	}
 }
+
+// TestRangesOfAnswers: records of one call that stand side by side and end alike are
+// answered in one call, and each once, whatever else is in the batch.
+func TestRangesOfAnswers(t *testing.T) {
+	type told struct {
+		tag    uint64
+		offset int64
+		n      int
+	}
+	for name, c := range map[string]struct {
+		tags     []uint64
+		answered []int32
+		only     []int32
+		unknown  bool // the offset
+		want     []told
+	}{
+		"side by side":     {tags: []uint64{7, 8, 9}, want: []told{{7, 102, 3}}},
+		"others between":   {tags: []uint64{7, 9, 10}, want: []told{{7, 102, 1}, {9, 103, 2}}},
+		"no offset":        {tags: []uint64{7, 8, 9}, unknown: true, want: []told{{7, -1, 3}}},
+		"one was answered": {tags: []uint64{7, 8, 9}, answered: []int32{3}, want: []told{{7, 102, 0}, {9, 104, 0}}},
+		"some of them":     {tags: []uint64{7, 8, 9}, only: []int32{2, 4}, want: []told{{7, 102, 0}, {9, 104, 0}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, testConfig())
+			r.enact()
+			r.s.answeringOpen = 1
+			var others int
+			var got []told
+			d := &side{
+				callbacks: []callbackRun{
+					{first: 0, callback: func(messages.Delivery) { others++ }},
+					{
+						first: 2, callback: func(d messages.Delivery) { got = append(got, told{d.Tag, d.Offset, 0}) },
+						many: func(d messages.Delivery, n int) { got = append(got, told{d.Tag, d.Offset, n}) },
+					},
+					{first: 5, callback: func(messages.Delivery) { others++ }},
+				},
+				stamps: []stampRun{{unixMs: baseUnixMs}},
+				tags:   perRecord[uint64]{first: 2, values: append(slices.Clone(c.tags), 0)},
+			}
+			b := &batch{count: 6, settled: true, side: d}
+			for _, i := range c.answered {
+				b.markAnswered(i)
+			}
+			offset := int64(100)
+			if c.unknown {
+				offset = -1
+			}
+			r.box.lane.answer(&answer{batch: b, side: d, only: c.only, delivery: messages.Delivery{Offset: offset, LogAppendTimeMs: -1, Status: messages.Persisted}})
+			if !slices.Equal(got, c.want) {
+				t.Errorf("told %v, expected %v", got, c.want)
+			}
+			if want := 3; c.only == nil && others != want {
+				t.Errorf("others were called %d times, expected %d", others, want)
+			}
+		})
+	}
+}
