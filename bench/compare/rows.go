@@ -31,8 +31,8 @@ type row struct {
 // Who is asked in which rows. The floors can only run flat out on one goroutine
 // without a codec.
 var (
-	pair     = []string{"troupe", "franz"}
-	peers    = []string{"troupe", "franz", "sarama", "kafka-go", "confluent"}
+	pair  = []string{"troupe", "franz"}
+	peers = []string{"troupe", "franz", "sarama", "kafka-go", "confluent"}
 	// With 1,000 partitions kafka-go takes 20 s and 3 GB for a run, and whoever runs
 	// next on a small virtual machine pays for what comes back from it.
 	frugal   = []string{"troupe", "franz", "sarama", "confluent"}
