@@ -174,7 +174,7 @@ func drawnInjector(e *estate, t *trace, seed uint64, heal time.Duration) *inject
 		case ActorCrash:
 			k.rate /= 10
 		case FatalAnswer:
-			k.rate = min(k.rate, 15) * (random.IntN(6) / 5) // it ends the run
+			k.rate = min(k.rate, 15) * random.IntN(2) // it ends the run
 		}
 		if k.rate == 0 {
 			continue
