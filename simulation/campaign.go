@@ -175,7 +175,7 @@ func (r *run) sample() {
 // most (accumulator.batchOverhead, side.size).
 const (
 	batchKeeps  = 1 << 10
-	recordKeeps = 112
+	recordKeeps = 104
 )
 
 // unrefused is the most that can be charged though the buffer is full

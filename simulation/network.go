@@ -412,11 +412,11 @@ func (c *socket) answer(frame []byte) {
 	if c.gone {
 		return
 	}
-	if c.network.faults.happens(AnswerTwice, place{broker: c.broker}) != nil {
-		again := append(c.network.estate.spare.take(), frame...)
-		defer func() { c.inbound.put(c.oneWay(), delivery{do: answered, frame: again}) }()
-	}
+	twice := c.network.faults.happens(AnswerTwice, place{broker: c.broker}) != nil
 	c.inbound.put(c.oneWay(), delivery{do: answered, frame: frame})
+	if twice {
+		c.inbound.put(c.oneWay(), delivery{do: answered, frame: append(c.network.estate.spare.take(), frame...)})
+	}
 }
 
 func answered(c *socket, d delivery) {
