@@ -141,11 +141,9 @@ func (p *Producer) SendBatch(ctx context.Context, s SendBatch) ([]RecordMetadata
 	if waited != nil && ctx.Err() == nil {
 		waited = p.noOutcome()
 	}
-	c.end()
+	c.end() // and what it has kept may be used again, though an outcome may still come
 	results, err := c.results(records, indices, waited)
-	if waited == nil {
-		room.put(records, indices, c.outcomes) // else an outcome may still come
-	}
+	room.put(records, indices, c.outcomes)
 	return results, err
 }
 
