@@ -428,21 +428,19 @@ func (k *keeper) topicFailed(t *Topic, old *routes, info *messages.TopicInfo) {
 		err := info.Err
 		t.err.Store(&err)
 		t.refuseParked(err)
-		k.abandon(t)
 	case info.Gone && old != nil:
 		k.Settings.Log.Warn().Str("topic", t.name).Msg("the topic is gone; its records fail")
 		t.forget(old)
 		delete(k.hinted, t.name)
 		delete(k.absent, t.name)
 		k.retire(old, fmt.Errorf("%w: topic %s was deleted", messages.ErrUnknownPartition, t.name))
-		k.abandon(t)
 	default:
 		err := info.Err
 		k.lastFail.Store(&err)
 		t.err.Store(nil) // what was certain is so no more
-		if info.Gone {
-			k.abandon(t) // a crash in mid-move has left it without routes
-		}
+	}
+	if info.Permanent || info.Gone {
+		k.abandon(t) // a crash in mid-move may have left it without routes
 	}
 }
 
