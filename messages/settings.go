@@ -118,6 +118,10 @@ func (s *Settings) Props(path string, producer actor.Producer, more ...actor.Pro
 // LogPanic begins a line about a panic: what was recovered, and where it happened.
 // Whoever recovers calls it in the deferred function.
 func (s *Settings) LogPanic(reason any) *zerolog.Event {
-	text, stack := seams.Described(reason)
-	return s.Log.Error().Str("panic", text).Str("stack", stack)
+	event := s.Log.Error()
+	if event.Enabled() { // a stack costs more than most of what panics
+		text, stack := seams.Described(reason)
+		event.Str("panic", text).Str("stack", stack)
+	}
+	return event
 }
