@@ -85,6 +85,12 @@ const (
 	// GOMAXPROCS processors. Others wait their turn, first come first served. With
 	// an executor of WithSeams it is one at a time.
 	CodecsPerProcessor = 1
+	// CallbacksPerProcessor is how many partitions with up to 128 answers have their
+	// callbacks called at once for each of the GOMAXPROCS processors; others wait
+	// their turn, first come first served. One that takes longer than about two
+	// milliseconds does not count, and others get twice as many goroutines as are
+	// late: at the most one for each partition.
+	CallbacksPerProcessor = 1
 	// LeaderPercent of the buffer is what the partitions of one leader hold at the
 	// most. At the limit only their callers wait.
 	LeaderPercent = 75

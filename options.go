@@ -309,12 +309,15 @@ func WithDialer(dial func(ctx context.Context, network, address string) (net.Con
 // Seams replace the world around the runtime, for simulations. A nil field takes
 // the real one.
 type Seams struct {
-	Clock      seams.Clock
-	Transport  seams.Transport
-	Executor   seams.Executor // runs one codec at a time
-	Parking    seams.Parking
-	Randomness seams.Randomness
-	Dispatcher interface {
+	Clock     seams.Clock
+	Transport seams.Transport
+	Executor  seams.Executor // runs one codec at a time
+	// CallbacksAtOnce is how many partitions' callbacks run at once on Executor
+	// before any of them is late, as CallbacksPerProcessor says; 0: all.
+	CallbacksAtOnce int
+	Parking         seams.Parking
+	Randomness      seams.Randomness
+	Dispatcher      interface {
 		Schedule(fn func())
 		Throughput() int
 	}

@@ -165,8 +165,12 @@ func (p *Producer) applySeams() {
 	if s.Executor == nil {
 		s.Executor = seams.NewExecutor()
 		codecsAtOnce = CodecsPerProcessor * runtime.GOMAXPROCS(0)
+		s.CallbacksAtOnce = CallbacksPerProcessor * runtime.GOMAXPROCS(0)
 	}
-	c.CodecCrew = seams.NewCrew(s.Executor, codecsAtOnce)
+	c.CodecCrew, c.Callbacks = seams.NewCrew(s.Executor, codecsAtOnce), s.Executor
+	if s.CallbacksAtOnce > 0 {
+		c.Callbacks = seams.NewPool(s.Executor, s.Clock, s.CallbacksAtOnce)
+	}
 	if s.Parking == nil {
 		s.Parking = seams.NewParking()
 	}

@@ -66,6 +66,7 @@ type Settings struct {
 	Transport  seams.Transport
 	Executor   seams.Executor
 	CodecCrew  seams.Executor // runs codecs: a bounded number at a time on Executor
+	Callbacks  seams.Executor // runs the users' callbacks, a partition's one after the other
 	Parking    seams.Parking
 	Randomness seams.Randomness
 	Dispatcher actor.Dispatcher

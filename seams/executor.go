@@ -29,8 +29,7 @@ const mailboxThroughput = 64
 type RunQueue struct {
 	mu      sync.Mutex
 	wake    *sync.Cond
-	ring    []func()
-	head, n int
+	waiting works
 	idle    int
 	closed  bool
 	done    sync.WaitGroup
@@ -38,7 +37,7 @@ type RunQueue struct {
 
 // NewRunQueue starts GOMAXPROCS workers; Close ends them.
 func NewRunQueue() *RunQueue {
-	q := &RunQueue{ring: make([]func(), 64)}
+	q := &RunQueue{}
 	q.wake = sync.NewCond(&q.mu)
 	workers := runtime.GOMAXPROCS(0)
 	q.done.Add(workers)
@@ -57,15 +56,7 @@ func (q *RunQueue) Schedule(fn func()) {
 		go fn()
 		return
 	}
-	if q.n == len(q.ring) {
-		grown := make([]func(), 2*len(q.ring))
-		for i := range q.n {
-			grown[i] = q.ring[(q.head+i)%len(q.ring)]
-		}
-		q.ring, q.head = grown, 0
-	}
-	q.ring[(q.head+q.n)%len(q.ring)] = fn
-	q.n++
+	q.waiting.push(fn)
 	wake := q.idle > 0
 	q.mu.Unlock()
 	if wake {
@@ -93,19 +84,16 @@ func (q *RunQueue) work() {
 	defer q.done.Done()
 	for {
 		q.mu.Lock()
-		for q.n == 0 && !q.closed {
+		for q.waiting.len() == 0 && !q.closed {
 			q.idle++
 			q.wake.Wait()
 			q.idle--
 		}
-		if q.n == 0 {
+		if q.waiting.len() == 0 {
 			q.mu.Unlock()
 			return
 		}
-		fn := q.ring[q.head]
-		q.ring[q.head] = nil
-		q.head = (q.head + 1) % len(q.ring)
-		q.n--
+		fn := q.waiting.pop()
 		q.mu.Unlock()
 		fn()
 	}

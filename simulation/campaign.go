@@ -128,7 +128,7 @@ func newRun(system *actor.ActorSystem, c *Campaign) *run {
 	}
 	r.settings = &r.plan.Settings
 	config.Seed, config.heal, config.cluster = r.plan.Seed, time.Duration(r.plan.Heal), &r.settings.Cluster
-	config.Topics = r.settings.topics()
+	config.Topics, config.callbacks = r.settings.topics(), r.settings.CallbacksAtOnce
 	w, err := NewWorld(config)
 	if err != nil {
 		panic(err)

@@ -53,7 +53,7 @@ type Plan struct {
 }
 
 // HarnessVersion changes when a seed means another run than before.
-const HarnessVersion = 7
+const HarnessVersion = 8
 
 // WritePlan writes a plan as JSON.
 func WritePlan(w io.Writer, p *Plan) error {

@@ -43,6 +43,8 @@ type Settings struct {
 	RetryTimeMax   Duration `json:"retry_time_max,omitempty"`
 	// Retries is how often anything is tried again; 0: without a limit.
 	Retries int `json:"retries,omitempty"`
+	// CallbacksAtOnce is how many partitions' callbacks run at once; 0: any number.
+	CallbacksAtOnce int `json:"callbacks_at_once,omitempty"`
 	// Abrupt is when the producer is ended in the middle of it all; 0: it is not.
 	Abrupt Duration `json:"abrupt,omitempty"`
 	// Close is how it is ended: stop, poison or now.
@@ -115,6 +117,7 @@ func (s *Settings) drawPaces(r *rand.Rand) {
 		s.RetryTimeMax = Duration(one(r, time.Second, 3*time.Second))
 		s.Retries = one(r, 0, 0, fewRetries, 5)
 	}
+	s.CallbacksAtOnce = r.IntN(3)
 	s.Cluster.ServeAtOnce, s.Cluster.Brisk = Duration(one(r, 0, time.Millisecond, time.Millisecond)), r.IntN(4) > 0
 }
 

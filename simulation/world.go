@@ -48,6 +48,8 @@ type Config struct {
 	cluster    *ClusterSettings
 	lie        Lie
 	estate     *estate
+	// callbacks is how many partitions' callbacks run at once; 0: any number.
+	callbacks int
 }
 
 // World is one simulated run: a virtual clock, a network and a cluster in
@@ -206,6 +208,7 @@ func (w *World) Seams() troupe.Seams {
 		Clock: w.clock, Transport: w.network, Executor: w.scheduler, Parking: parking{w.scheduler},
 		Randomness: randomness{seams.SeededRandomness(w.config.Seed), "troupe/" + w.name},
 		Dispatcher: w.scheduler, Tracer: w.tracer, StickyShards: 1,
+		CallbacksAtOnce: w.config.callbacks,
 	}
 }
 

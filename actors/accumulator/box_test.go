@@ -56,7 +56,7 @@ func newStage(t *testing.T) *stage {
 		Name: "test", BatchMaxBytes: 2000, Linger: time.Millisecond, DeliveryTimeout: time.Minute, Idempotent: true,
 		MaxInFlight: 5, UnnumberedInFlight: 2, SlowRequest: time.Minute, Codecs: registry, Log: zerolog.Nop(),
 		Retry: messages.RetryPolicy{InitialRetryTime: time.Millisecond, MaxRetryTime: 2 * time.Millisecond, Multiplier: 2, Retries: -1},
-		Clock: clock, Stamps: seams.NewStamps(clock), Executor: seams.NewExecutor(), CodecCrew: seams.NewExecutor(), Randomness: seams.SeededRandomness(1),
+		Clock: clock, Stamps: seams.NewStamps(clock), Executor: seams.NewExecutor(), CodecCrew: seams.NewExecutor(), Callbacks: seams.NewExecutor(), Randomness: seams.SeededRandomness(1),
 		Dispatcher: s.queue, Sequences: noSequences{},
 	}
 	s.root = s.system.Root.Spawn(actor.PropsFromFunc(func(actor.Context) {}))

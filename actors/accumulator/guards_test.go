@@ -56,7 +56,7 @@ func (l *later) run() {
 func (r *rig) enact() (*rigClock, *later) {
 	clock, executor := &rigClock{rig: r}, &later{}
 	r.box.RegisterHandlers(nil, idleDispatcher{})
-	r.box.settings.Clock, r.box.settings.Executor, r.box.settings.CodecCrew, r.box.timer = clock, executor, executor, clock
+	r.box.settings.Clock, r.box.settings.Executor, r.box.settings.CodecCrew, r.box.settings.Callbacks, r.box.timer = clock, executor, executor, executor, clock
 	r.box.lane.run = r.box.lane.drain
 	return clock, executor
 }

@@ -18,10 +18,13 @@ type lane struct {
 
 	mu      sync.Mutex
 	queue   []answer
-	spare   []answer
 	running bool
 
-	panicked bool // a callback did, and the log says where
+	// Of whoever runs: a callback may end its goroutine, and another goes on here.
+	work     []answer
+	at       int   // in work
+	from     int32 // which record of the answer is next, or which of its list
+	panicked bool  // a callback did, and the log says where
 }
 
 func (l *lane) add(answers []answer) {
@@ -36,9 +39,25 @@ func (l *lane) add(answers []answer) {
 	start := !l.running
 	l.running = true
 	l.mu.Unlock()
-	if start {
+	switch {
+	case !start:
+	case recordsOf(answers) > sharedRecords:
 		l.box.settings.Executor.Run(l.run)
+	default:
+		l.box.settings.Callbacks.Run(l.run)
 	}
+}
+
+// sharedRecords is how many records a turn answers at the most that it has no
+// goroutine of its own for: making one costs as much as a few callbacks, and one
+// that is made here finds what it needs in this processor's cache.
+const sharedRecords = 128
+
+func recordsOf(answers []answer) (n int) {
+	for i := range answers {
+		n += int(answers[i].batch.count)
+	}
+	return n
 }
 
 // allPrompt reports whether no code of the user's is among the callbacks.
@@ -63,40 +82,53 @@ func (l *lane) answerHere(answers []answer) {
 	l.running = more
 	l.mu.Unlock()
 	if more {
-		l.box.settings.Executor.Run(l.run)
+		l.box.settings.Callbacks.Run(l.run)
 	}
 }
 
 func (l *lane) drain() {
-	for {
-		l.mu.Lock()
-		if len(l.queue) == 0 {
-			l.running = false
-			l.mu.Unlock()
-			return
+	ended := false
+	defer func() {
+		if !ended {
+			l.box.settings.Callbacks.Run(l.run)
 		}
-		queue := l.queue
-		l.queue = l.spare[:0]
-		l.mu.Unlock()
-		for i := range queue {
-			l.answer(&queue[i])
-			queue[i] = answer{}
+	}()
+	for l.more() {
+		for ; l.at < len(l.work); l.at++ {
+			l.answer(&l.work[l.at])
+			l.work[l.at] = answer{}
 		}
-		l.spare = queue
 	}
+	ended = true
+}
+
+// more takes what has come in meanwhile.
+func (l *lane) more() bool {
+	if l.at < len(l.work) {
+		return true
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.work, l.queue, l.at = l.queue, l.work[:0], 0
+	l.running = len(l.work) > 0
+	return l.running
 }
 
 func (l *lane) answer(a *answer) {
 	if a.only != nil {
-		for _, i := range a.only {
+		for int(l.from) < len(a.only) {
+			i := a.only[l.from]
+			l.from++
 			l.answerFrom(a, i, i+1)
 		}
+		l.from = 0
 		return
 	}
 	b := a.batch
-	for i := int32(0); i < b.count; {
-		i = l.answerFrom(a, i, b.count)
+	for l.from < b.count {
+		l.from = l.answerFrom(a, l.from, b.count)
 	}
+	l.from = 0
 	l.box.batchAnswered(b)
 	for _, w := range b.flushes {
 		w.Done()
@@ -105,12 +137,19 @@ func (l *lane) answer(a *answer) {
 
 // answerFrom calls back for the records from i up to end that have no answer yet.
 // A panic of the user's code is reported and costs nobody else their answer: the
-// caller goes on at next, which is end if there was none.
+// caller goes on at next, which is end if there was none. So does whoever drains
+// next where it ends its goroutine, as a test's FailNow does.
 func (l *lane) answerFrom(a *answer, i, end int32) (next int32) {
+	ended := false
 	defer func() {
+		if ended {
+			return
+		}
 		if reason := recover(); reason != nil {
 			l.reportPanic(reason, i)
 			next = i + 1
+		} else if a.only == nil {
+			l.from = i + 1
 		}
 	}()
 	d := a.side
@@ -175,6 +214,7 @@ func (l *lane) answerFrom(a *answer, i, end int32) (next int32) {
 		m.Delivery = delivery
 		l.box.system.Root.Send(replyTo, m)
 	}
+	ended = true
 	return end
 }
 

@@ -1,7 +1,9 @@
 package accumulator
 
 import (
+	"runtime"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/troupe-kafka/troupe/messages"
@@ -133,5 +135,72 @@ func TestRangesOfAnswers(t *testing.T) {
 				t.Errorf("others were called %d times, expected %d", others, want)
 			}
 		})
+	}
+}
+
+// TestCallbackEndsItsGoroutine: a callback that calls runtime.Goexit, as FailNow of
+// a test does, costs nobody else their answer.
+func TestCallbackEndsItsGoroutine(t *testing.T) {
+	r := newRig(t, testConfig())
+	r.enact()
+	var running sync.WaitGroup
+	r.box.settings.Callbacks = counted{&running}
+	r.assign(1, 1)
+	var called []int
+	offset := int64(0)
+	settle := func(n int) {
+		t.Helper()
+		for range n {
+			me := len(called) + int(r.s.unanswered)
+			a := admission("v", func(messages.Delivery) {
+				called = append(called, me)
+				if me%4 == 3 {
+					runtime.Goexit()
+				}
+			})
+			a.Urgent = true
+			if r.append(a) != messages.Appended {
+				t.Fatal(me)
+			}
+		}
+		a, _ := r.take(messages.TakeRequest{Broker: 1, Identity: messages.Identity{ProducerID: 7, Generation: 1}, Class: r.s.classOf(r.s.next())})
+		r.s.fx.announce = false // nobody hears it
+		r.deliver(a, okResult(offset))
+		offset += int64(n)
+		a.WriteEnded()
+		r.box.mu.Lock()
+		r.box.unlock(seams.Never)
+		running.Wait()
+	}
+	settle(8) // in the middle, and the last
+	settle(3)
+	settle(2)
+	for i, n := range called {
+		if i != n {
+			t.Fatalf("called %v", called)
+		}
+	}
+	if len(called) != 13 || r.box.lane.running || r.s.answeringOpen != 0 || r.budget.Used() != 0 {
+		t.Errorf("called %v, running %v, %d batches are being answered, %d bytes kept", called, r.box.lane.running, r.s.answeringOpen, r.budget.Used())
+	}
+}
+
+// counted runs each work on a goroutine that can be waited for.
+type counted struct{ running *sync.WaitGroup }
+
+func (c counted) Run(fn func()) { c.running.Go(fn) }
+
+// TestLargeTurnsHaveAGoroutineOfTheirOwn: they would keep small ones waiting.
+func TestLargeTurnsHaveAGoroutineOfTheirOwn(t *testing.T) {
+	for count, own := range map[int32]bool{1: false, sharedRecords: false, sharedRecords + 1: true} {
+		r := newRig(t, testConfig())
+		r.enact()
+		alone, shared := &later{}, &later{}
+		r.box.settings.Executor, r.box.settings.Callbacks = alone, shared
+		b := &batch{count: count, side: &side{callbacks: []callbackRun{{callback: func(messages.Delivery) {}}}, stamps: []stampRun{{}}}}
+		r.box.lane.add([]answer{{batch: b, side: b.side}})
+		if len(alone.todo) > 0 != own || len(shared.todo) > 0 == own {
+			t.Errorf("%d records: %d turns alone, %d shared", count, len(alone.todo), len(shared.todo))
+		}
 	}
 }

@@ -388,10 +388,20 @@ func (t *Topic) finishParked(refused []refusedRecord, chunks []*memory.Chunk, fl
 	if len(refused)+len(chunks)+len(flushes) == 0 {
 		return
 	}
-	t.router.Settings.Executor.Run(func() {
-		for _, f := range refused {
-			t.answerOne(f)
+	next := 0
+	var work func()
+	work = func() {
+		ended := false
+		defer func() {
+			if !ended { // a callback has ended its goroutine, as a test's FailNow does
+				t.router.Settings.Executor.Run(work)
+			}
+		}()
+		for next < len(refused) {
+			next++
+			t.answerOne(refused[next-1])
 		}
+		ended = true
 		t.router.Budget.Release(chunks...)
 		t.mu.Lock()
 		if t.leaving -= len(refused); t.leaving == 0 {
@@ -405,7 +415,8 @@ func (t *Topic) finishParked(refused []refusedRecord, chunks []*memory.Chunk, fl
 		for _, w := range flushes {
 			w.Done()
 		}
-	})
+	}
+	t.router.Settings.Executor.Run(work)
 }
 
 // expireParked answers the records whose time is over: those that have waited for

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/troupe-kafka/troupe/messages"
 	"github.com/troupe-kafka/troupe/protocol"
+	"github.com/troupe-kafka/troupe/seams"
 )
 
 // TestParkedRecordsComeFirst has callers produce while the topic is discovered
@@ -478,6 +480,21 @@ func TestCallbackOfAParkedRecordPanics(t *testing.T) {
 	if !strings.Contains(w.log.String(), "a delivery callback panicked") {
 		t.Errorf("the log says %q", w.log)
 	}
+}
+
+// TestCallbackOfAParkedRecordEndsItsGoroutine, as FailNow of a test does: the next one
+// is called all the same, and what was kept for them is given back.
+func TestCallbackOfAParkedRecordEndsItsGoroutine(t *testing.T) {
+	w := newWorld(t, func(s *messages.Settings, _ *Config) { s.Executor = seams.NewExecutor() })
+	var o outcomes
+	for range 2 {
+		if err := w.topic("t").Produce(context.Background(), record("t", "v"), func(messages.Delivery) { runtime.Goexit() }, Options{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.must(record("t", "v"), &o)
+	w.FailAll(messages.ErrClosed)
+	eventually(t, "the last record's outcome, and its memory", func() bool { return len(o.all()) == 1 && w.Budget.Used() == 0 })
 }
 
 // TestRefuseEndsAdmission: the first reason stays.

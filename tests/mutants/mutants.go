@@ -99,6 +99,14 @@ import "os"
 var Mutant = os.Getenv("` + Variable + `")
 `
 
+// qualifier is how a file of the module names package seams.
+func qualifier(file string) string {
+	if strings.HasPrefix(file, "seams/") {
+		return ""
+	}
+	return "seams."
+}
+
 // Overlay writes the mutated sources and the overlay file for go build into a
 // folder, and returns the file's name.
 func Overlay(module, folder string, mutants []Mutant) (string, error) {
@@ -118,7 +126,7 @@ func Overlay(module, folder string, mutants []Mutant) (string, error) {
 			if !strings.Contains(mutated[e.File], e.Find) {
 				return "", fmt.Errorf("mutant %s: another mutant has changed its text in %s:\n%s", m.Name, e.File, e.Find)
 			}
-			mutated[e.File] = strings.Replace(mutated[e.File], e.Find, strings.ReplaceAll(e.Replace, "MUTANT", fmt.Sprintf("(seams.Mutant == %q)", m.Name)), 1)
+			mutated[e.File] = strings.Replace(mutated[e.File], e.Find, strings.ReplaceAll(e.Replace, "MUTANT", fmt.Sprintf("(%sMutant == %q)", qualifier(e.File), m.Name)), 1)
 		}
 	}
 	replace := make(map[string]string)
@@ -131,7 +139,7 @@ func Overlay(module, folder string, mutants []Mutant) (string, error) {
 		return "", err
 	}
 	for file, text := range mutated {
-		if !strings.Contains(text, "troupe/seams\"") {
+		if qualifier(file) != "" && !strings.Contains(text, "troupe/seams\"") {
 			text = strings.Replace(text, "import (\n", "import (\n\t\"github.com/troupe-kafka/troupe/seams\"\n", 1)
 		}
 		if err := put(file, text); err != nil {
