@@ -14,6 +14,31 @@ type PartitionWatcher interface {
 	PartitionStepped(before, after PartitionStates, went BatchSteps, took Actions)
 }
 
+// DecisionWatcher is a seams.Tracer that hears of steps in the middle of a decision of
+// the actor at path: of a partition's under its lock, and in whoever's turn that is. It
+// may panic there, as a bug would, and must do nothing else.
+type DecisionWatcher interface {
+	Decides(path, step string)
+}
+
+// Decisions is what an actor tells of its steps; nil: nobody hears it.
+type Decisions func(step string)
+
+// At says that a decision is half-way through, and may panic.
+func (d Decisions) At(step string) {
+	if d != nil {
+		d(step)
+	}
+}
+
+// DecisionsOf returns who hears of the decisions of the actor at path.
+func (s *Settings) DecisionsOf(path string) Decisions {
+	if w, ok := s.Tracer.(DecisionWatcher); ok {
+		return func(step string) { w.Decides(path, step) }
+	}
+	return nil
+}
+
 // PartitionState is one of the states of a partition, of which several can hold at
 // once (DESIGN.md, The states of a partition).
 type PartitionState uint8

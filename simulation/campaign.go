@@ -137,7 +137,10 @@ func newRun(system *actor.ActorSystem, c *Campaign) *run {
 	w.trace.crash = r.received
 	w.excused = func(line string) bool {
 		if strings.Contains(line, "it crashes again and again") {
-			return r.faults.counts.Kinds[ActorCrash] > crashesOutlived
+			return r.faults.counts.Kinds[ActorCrash]+r.faults.counts.Kinds[DecisionCrash] > crashesOutlived
+		}
+		if strings.Contains(line, "crashed with a damaged state") {
+			return r.faults.counts.Kinds[DecisionCrash] > 0
 		}
 		if strings.Contains(line, "answered request ") {
 			return r.faults.counts.Kinds[AnswerTwice] > 0
@@ -459,7 +462,7 @@ func (r *run) blame(p *produced) {
 // otherwise reports whether a record failed for another reason than the broker's
 // last word, which its error names as well.
 func otherwise(err error) bool {
-	for _, reason := range []error{messages.ErrUnknownPartition, messages.ErrDeliveryTimeout, messages.ErrRetriesExhausted, messages.ErrInvalidContext, messages.ErrFatal, messages.ErrClosed, context.DeadlineExceeded, context.Canceled} {
+	for _, reason := range []error{messages.ErrInternal, messages.ErrUnknownPartition, messages.ErrDeliveryTimeout, messages.ErrRetriesExhausted, messages.ErrInvalidContext, messages.ErrFatal, messages.ErrClosed, context.DeadlineExceeded, context.Canceled} {
 		if errors.Is(err, reason) {
 			return true
 		}

@@ -40,6 +40,7 @@ const (
 	MetadataFails                  // a metadata request is cut
 	NoProducerIDYet                // COORDINATOR_LOAD_IN_PROGRESS
 	ActorCrash                     // an actor panics instead of handling a message
+	DecisionCrash                  // a partition's decision panics half-way, whoever's turn it is
 	CallbackSlow                   // the user's callback takes its time
 	CallbackPanics                 // the user's callback panics
 	ContextPanics                  // a record's context panics when an actor asks whether it has ended
@@ -70,7 +71,7 @@ const (
 var kindNames = [Kinds]string{
 	"cut-before-append", "cut-mid-append", "cut-after-append", "write-fails", "slow-write", "slow-answer", "slow-link", "late-arrival",
 	"request-twice", "answer-twice", "black-hole", "dial-refused", "dial-hangs", "stale-view", "timed-out-after-append", "too-few-replicas", "too-few-after-append",
-	"moved-after-append", "unknown-error", "error-answer", "fatal-answer", "throttled", "metadata-fails", "no-producer-id-yet", "actor-crash",
+	"moved-after-append", "unknown-error", "error-answer", "fatal-answer", "throttled", "metadata-fails", "no-producer-id-yet", "actor-crash", "decision-crash",
 	"callback-slow", "callback-panics", "context-panics", "codec-slow", "cut-any-time", "broker-down", "cluster-down", "rolling-upgrade", "leader-moves",
 	"leader-isolated", "leader-lost", "zombie-leader", "topic-recreated", "wall-clock-jumps", "leader-restarts", "unclean-election",
 	"follower-lags", "records-deleted", "producers-forgotten", "batches-limited", "partitions-added", "topic-deleted",

@@ -20,11 +20,15 @@ type place struct {
 	partition int32
 	actor     string // the path of one
 	message   any    // that it is about to handle
+	step      string // of a batch, that it decides on
 }
 
 func (p place) is(target string) bool {
 	if p.broker > 0 && target == "broker-"+strconv.Itoa(int(p.broker)) {
 		return true
+	}
+	if p.step != "" {
+		return target == actorKind(p.actor)+"/"+p.step
 	}
 	if p.message != nil {
 		kind := actorKind(p.actor)
@@ -171,7 +175,7 @@ func drawnInjector(e *estate, t *trace, seed uint64, heal time.Duration) *inject
 			k.rate /= 2
 		case AnswerTwice:
 			k.rate /= 4 // each ends its connection
-		case ActorCrash:
+		case ActorCrash, DecisionCrash:
 			k.rate /= 10
 		case FatalAnswer:
 			k.rate = min(k.rate, 15) * random.IntN(2) // it ends the run

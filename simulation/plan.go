@@ -18,7 +18,8 @@ type Fault struct {
 	// the nth request, write, connection or message of this world, or of Target.
 	Nth int `json:"nth,omitempty"`
 	// Target narrows the fault down: "broker-2", "orders/3" for a partition, or for
-	// an ActorCrash "broker" and "broker/*messages.ConnectionLost".
+	// an ActorCrash "broker" and "broker/*messages.ConnectionLost", for a DecisionCrash
+	// "broker/encodes" or "accumulator/split".
 	// Empty, it happens to whatever comes up, or to what Pick chooses.
 	Target string `json:"target,omitempty"`
 	// For is how long it lasts, or by how much the wall clock jumps.

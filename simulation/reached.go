@@ -84,8 +84,6 @@ func (p point) never() bool {
 	switch p {
 	case pointProducer + point(troupe.AcksDefault):
 		return true // it stands for one of the others
-	case pointEntered + point(messages.StateSuspect), pointLeft + point(messages.StateSuspect):
-		return true // nothing here crashes under a partition's lock
 	case pointLeft + point(messages.StateClosed):
 		return true // nor does it open again
 	case pointLeft + point(messages.StateSmall):

@@ -463,6 +463,14 @@ func (w *World) crash(path string, message any) {
 	}
 }
 
+// Decides implements messages.DecisionWatcher.
+func (t *receiveTrace) Decides(path, step string) {
+	w := t.world
+	if w.faults.may(DecisionCrash) && w.faults.happens(DecisionCrash, place{actor: w.trace.short(path), step: step}) != nil {
+		panic(crashed{})
+	}
+}
+
 // crashable reports whether the loss of a message by a panic must be survived:
 // each but those that protoactor gives an actor in its life, and those to stop it.
 func crashable(message any) bool {

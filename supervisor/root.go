@@ -73,6 +73,7 @@ type root struct {
 	known     []int32
 	crashes   map[string]*crashes // of children, by id
 	random    *rand.Rand
+	decisions messages.Decisions
 	view      *messages.ClusterView // the latest; nil: none yet
 	isReady   bool
 	closing   bool
@@ -86,7 +87,7 @@ func Start(parent actor.SpawnerContext, c Config) (*Troupe, error) {
 	r := &root{
 		Config: c, shared: &shared{ready: seams.NewLatch(s.Parking), stopped: seams.NewLatch(s.Parking)},
 		nodes: make(map[int32]*node), spawned: make(map[int32]int), identity: messages.NoIdentity, processID: s.Name + "/router-process",
-		crashes: make(map[string]*crashes), random: s.Randomness.For(s.Name + "/crashes"),
+		crashes: make(map[string]*crashes), random: s.Randomness.For(s.Name + "/crashes"), decisions: s.DecisionsOf(s.Name),
 	}
 	s.Sequences, s.Stamps, s.Gate = sequencer.NewLedger(), seams.NewStamps(s.Clock), s.NewGate()
 	r.budget = memory.NewBudget(s.BufferBytes, s.Parking)
@@ -181,6 +182,9 @@ func (r *root) crashDelay(who *actor.PID) time.Duration {
 
 // recover derives again what the root has to tell, after it crashed itself.
 func (r *root) recover(c actor.Context) {
+	told := r.decisions
+	r.decisions = nil // who crashes over a crash, ends
+	defer func() { r.decisions = told }()
 	switch {
 	case r.router == nil:
 		r.begin(c)
@@ -190,6 +194,7 @@ func (r *root) recover(c actor.Context) {
 		c.Stop(c.Self())
 		return
 	}
+	r.addSeeds(c)
 	c.Send(r.router, &messages.Crashed{}) // it asks again for what it needs
 	c.Send(r.metadata, &messages.RefreshMetadata{Reason: "an actor crashed"})
 	if r.Settings.Idempotent {
@@ -246,6 +251,7 @@ func (r *root) Receive(c actor.Context) {
 	case *messages.IdentityChanged:
 		r.identity = m.Identity
 		for _, id := range r.ids {
+			r.decisions.At("tells brokers of an identity")
 			c.Send(r.nodes[id].pid, m)
 		}
 	case *messages.ProducerFailed:
@@ -282,12 +288,21 @@ func (r *root) begin(c actor.Context) {
 	r.router = r.mustSpawn(c, r.routes.Props(), router.Name)
 	r.metadata = r.mustSpawn(c, metadata.Props(s, r.self), metadata.Name)
 	r.sequencer = r.mustSpawn(c, sequencer.Props(s, r.self), sequencer.Name)
-	for i, address := range s.Seeds {
+	r.addSeeds(c)
+	c.Send(r.metadata, &messages.RefreshMetadata{Reason: "start"})
+}
+
+// addSeeds starts the brokers of the addresses that the user gave, all of them or
+// those that an earlier crash has left out.
+func (r *root) addSeeds(c actor.Context) {
+	r.seeds = r.seeds[:0]
+	for i, address := range r.Settings.Seeds {
 		id := messages.SeedID(i)
-		r.addNode(c, messages.BrokerInfo{ID: id, Address: address})
+		if r.nodes[id] == nil {
+			r.addNode(c, messages.BrokerInfo{ID: id, Address: address})
+		}
 		r.seeds = append(r.seeds, id)
 	}
-	c.Send(r.metadata, &messages.RefreshMetadata{Reason: "start"})
 }
 
 func (r *root) mustSpawn(c actor.Context, props *actor.Props, name string) *actor.PID {
@@ -308,6 +323,7 @@ func (r *root) addNode(c actor.Context, info messages.BrokerInfo) {
 		Settings: r.Settings, Info: info, Identity: r.identity, Root: r.self,
 		Supervisor: NewReconnect(r.Settings, r.Settings.Name+"/"+name),
 	}), name)
+	r.decisions.At("has started a broker")
 	r.nodes[info.ID] = &node{info, pid}
 	at, _ := slices.BinarySearch(r.ids, info.ID)
 	r.ids, r.pids = slices.Insert(r.ids, at, info.ID), nil
@@ -327,6 +343,7 @@ func (r *root) forwardControl(c actor.Context, m *messages.ControlRequest) {
 		c.Send(m.ReplyTo, &messages.ControlResponse{Ticket: m.Ticket, Broker: m.Broker, Err: fmt.Errorf("%w: broker %d has left the cluster", messages.ErrConnectionLost, m.Broker)})
 		return
 	}
+	r.decisions.At("passes a request on")
 	c.Send(n.pid, m)
 }
 
@@ -348,6 +365,7 @@ func (r *root) clusterChanged(c actor.Context) {
 	for i := 0; i < len(r.ids); i++ {
 		if id := r.ids[i]; !messages.IsSeed(id) && !slices.Contains(r.known, id) && !r.leads(r.view, id) {
 			c.Stop(r.nodes[id].pid)
+			r.decisions.At("has stopped a broker")
 			delete(r.crashes, r.nodes[id].pid.Id)
 			delete(r.nodes, id)
 			r.ids, r.pids = slices.Delete(r.ids, i, i+1), nil
@@ -362,6 +380,7 @@ func (r *root) clusterChanged(c actor.Context) {
 			}
 		}
 	}
+	r.decisions.At("knows all brokers")
 	c.Send(r.router, &messages.RoutesChanged{View: r.view, Brokers: r.pids})
 	if !r.isReady {
 		r.isReady = true

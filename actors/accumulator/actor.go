@@ -49,6 +49,7 @@ func Spawn(parent actor.SpawnerContext, settings *messages.Settings, budget *mem
 	}
 	b.lane.box, b.lane.run = b, b.lane.drain
 	b.watcher, _ = settings.Tracer.(messages.PartitionWatcher)
+	b.state.decisions = settings.DecisionsOf(path)
 	b.timer = settings.Clock.NewTimer(b.Signal)
 	props := actor.PropsFromProducer(func() actor.Actor { return &accumulator{box: b} }, actor.WithMailbox(func() actor.Mailbox { return b }), actor.WithDispatcher(settings.Dispatcher))
 	pid, err := parent.SpawnNamed(props, name)

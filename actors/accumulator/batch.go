@@ -162,6 +162,7 @@ type batch struct {
 	answered      []uint64 // bit per record answered ahead of the batch
 	answeredCount int32
 	settled       bool
+	failing       bool   // with all others, as it may have done before a crash
 	before, after *batch // in the list of all without an outcome
 	flushes       []*messages.FlushWaiter
 

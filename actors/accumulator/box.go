@@ -223,7 +223,7 @@ func (b *Box) Flush(w *messages.FlushWaiter) {
 
 // FailAll implements messages.Appender.
 func (b *Box) FailAll(cause error) {
-	b.guarded("records could not be failed", func(s *State) {
+	b.lastly("records could not be failed", cause, func(s *State) {
 		s.stay(b.leaving)
 		b.leaving = nil
 		s.failAll(cause)
@@ -299,10 +299,23 @@ func (b *Box) hand(r messages.TakeRequest) (a *attempt, status messages.TakeStat
 		if !held {
 			return
 		}
+		lost := b.state.handing
+		b.state.handing = nil
+		if lost != nil {
+			b.state.results = append(b.state.results, result{lost, messages.Result{Now: r.Now, Broker: r.Broker, Err: errCrashed}})
+		}
 		b.survive(&held, recover(), "a batch could not be handed over")
+		if lost != nil {
+			lost.batch.release() // nobody writes it
+		}
 		a, status = nil, messages.TakeDone
 	}()
-	a, status = b.state.take(r)
+	if b.state.suspect {
+		b.state.announced, status = false, messages.TakeDone // until it is mended
+	} else {
+		a, status = b.state.take(r)
+		b.state.handing = nil
+	}
 	held = false
 	b.unlock(seams.Never)
 	return a, status
@@ -495,12 +508,8 @@ func (b *Box) compress(p *batch) {
 	}
 	now := b.settings.Clock.Now()
 	b.state.review(now)
-	overdue := !p.settled && b.state.hasEnded(p, now)
 	held = false
 	b.unlock(b.state.nextDeadline(now))
-	if overdue {
-		b.Signal() // its time was over while nobody could cut its records out
-	}
 }
 
 // lockBox locks the box that has the batch.

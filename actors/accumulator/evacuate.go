@@ -8,15 +8,16 @@ import (
 // Evacuate implements messages.Appender.
 func (b *Box) Evacuate(cause error) messages.Identity {
 	identity := messages.NoIdentity
-	b.guarded("a partition could not be closed", func(s *State) {
+	b.lastly("a partition could not be closed", cause, func(s *State) {
 		identity = s.identity
-		leaving := s.evacuate(b.settings.Clock.Now())
-		b.leaving = append(b.leaving, leaving...)
+		s.evacuate(b.settings.Clock.Now(), &b.leaving)
 		s.failAll(cause)
+	})
+	b.guarded("flushes do not wait for a partition that was closed", func(s *State) {
 		// Callbacks of records that ended ahead of their batches run here, and not
 		// where the batches go: who waits for those waits for these as well.
 		var flushes []*messages.FlushWaiter
-		for _, p := range leaving {
+		for _, p := range b.leaving {
 			for _, w := range p.flushes {
 				w.Add(1)
 				flushes = append(flushes, w)
@@ -56,7 +57,7 @@ func (b *Box) MoveTo(next messages.Appender) {
 
 // evacuate takes the batches out that are certainly in no log: they were never handed
 // over, or every attempt was refused. They may be sent to another.
-func (s *State) evacuate(now seams.Instant) (leaving []*batch) {
+func (s *State) evacuate(now seams.Instant, leaving *[]*batch) {
 	s.sealOpen(now)
 	kept := s.pending[:0]
 	for _, b := range s.pending {
@@ -64,18 +65,17 @@ func (s *State) evacuate(now seams.Instant) (leaving []*batch) {
 			kept = append(kept, b)
 			continue
 		}
-		s.went.Note(messages.BatchEvacuated)
+		s.note(messages.BatchEvacuated)
 		if b.hasSequence && b.identity == s.identity {
 			s.needsEpoch = true // its numbers are taken by nobody, should the topic come back
 		}
 		s.unsettled.remove(b)
 		s.unanswered -= int64(b.live())
 		s.backlogBytes -= b.bytes
-		leaving = append(leaving, b)
+		*leaving = append(*leaving, b)
 	}
 	clear(s.pending[len(kept):])
 	s.pending = kept
-	return leaving
 }
 
 // inherit takes in batches of the partition that went before, whose records have not

@@ -2,6 +2,7 @@ package accumulator
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -148,34 +149,77 @@ type wakes struct{ n int }
 func (w *wakes) Schedule(func()) { w.n++ }
 func (w *wakes) Throughput() int { return 1 }
 
-// TestDeadlineWhileNobodyLooks: a record's time is over while a codec has its batch,
-// which whoever sweeps passes over, or while its batch is on the way to another
-// partition. The actor has a turn for it afterwards, since no timer is set.
-func TestDeadlineWhileNobodyLooks(t *testing.T) {
-	for name, moves := range map[string]bool{"a codec": false, "a move": true} {
+// TestDeadlineOnTheWay: a record's time is over while its batch is on the way to another
+// partition. The actor there has a turn for it, since no timer is set.
+func TestDeadlineOnTheWay(t *testing.T) {
+	r := newRig(t, testConfig())
+	r.enact()
+	r.append(admission("late", func(messages.Delivery) {}))
+	r.s.sealOpen(r.now)
+	r.now = r.now.Add(r.s.deliveryTimeout + time.Second)
+	next := r.successor()
+	var turns wakes
+	next.box.RegisterHandlers(nil, &turns)
+	r.box.Evacuate(messages.ErrUnknownPartition)
+	r.box.MoveTo(next.box)
+	if turns.n == 0 {
+		t.Error("nobody looks at the deadline")
+	}
+}
+
+// TestDeadlineInACodec: the time of a record is over, or its context ends, while its
+// batch is with a codec or in line for it, which may take long. It is answered at once;
+// the others of the batch are sent without it.
+func TestDeadlineInACodec(t *testing.T) {
+	for name, alone := range map[string]bool{"alone": true, "beside another": false} {
 		r := newRig(t, testConfig())
-		r.enact()
-		a := admission(strings.Repeat("squeeze", 30), func(messages.Delivery) {})
-		a.Codec = codecs.Snappy
+		_, executor := r.enact()
+		r.assign(1, 1)
+		r.s.announced = true // nobody is there to hear it
+		var late, other messages.Delivery
+		a := admission(strings.Repeat("squeeze", 30), func(d messages.Delivery) { late = d })
+		ctx, cancel := context.WithCancel(context.Background())
+		a.Codec, a.Context = codecs.Snappy, ctx
 		r.append(a)
+		if !alone {
+			b := admission(strings.Repeat("squeeze", 30), func(d messages.Delivery) { other = d })
+			b.Codec = codecs.Snappy
+			r.append(b)
+		}
 		r.s.sealOpen(r.now)
-		r.effects() // the codec has it
-		p := r.s.pending[0]
-		r.now = r.now.Add(r.s.deliveryTimeout + time.Second)
+		cancel()
+		r.box.mu.Lock()
 		r.s.sweep(r.now)
-		var turns wakes
-		if moves {
-			next := r.successor()
-			next.box.RegisterHandlers(nil, &turns)
-			r.box.Evacuate(messages.ErrUnknownPartition)
-			r.box.MoveTo(next.box)
-		} else {
-			r.box.RegisterHandlers(nil, &turns)
-			r.box.compress(p)
+		r.box.unlock(seams.Never) // the codec gets it, and the callbacks their turn
+		executor.run()
+		if !errors.Is(late.Err, context.Canceled) || late.Status != messages.NotPersisted {
+			t.Errorf("%s: %+v", name, late)
 		}
-		if turns.n == 0 {
-			t.Errorf("%s: nobody looks at the deadline", name)
+		if !alone {
+			var attempt *attempt
+			for range 2 { // the first has what was packed unpacked, cut, and packed again
+				attempt, _ = r.take(messages.TakeRequest{Broker: 1, Identity: messages.Identity{ProducerID: 7, Generation: 1}, Class: messages.Class{Lane: messages.LaneProduce, Acks: messages.AcksAll}})
+				r.s.announced = true
+				r.box.mu.Lock()
+				r.box.unlock(seams.Never)
+				executor.run()
+			}
+			if attempt == nil || attempt.batch.count != 1 {
+				t.Fatalf("%s: took %+v", name, attempt)
+			}
+			r.deliver(attempt, okResult(7))
+			attempt.WriteEnded()
+			r.box.mu.Lock()
+			r.box.unlock(seams.Never)
+			executor.run()
+			if other.Err != nil || other.Offset != 7 {
+				t.Errorf("%s: the other: %+v", name, other)
+			}
 		}
+		if r.budget.Used() != 0 || r.s.unanswered != 0 {
+			t.Errorf("%s: %d bytes and %d records are left", name, r.budget.Used(), r.s.unanswered)
+		}
+		r.check()
 	}
 }
 

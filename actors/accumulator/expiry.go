@@ -25,9 +25,9 @@ func (s *State) expireUnsent(b *batch, now seams.Instant) {
 	case b.live() == 0:
 		s.finish(b, messages.Delivery{Status: messages.NotPersisted})
 		b.count = 0
-	case b.packed == nil:
+	case b.packed == nil && !b.compressing: // nor in line for the codec, which reads all of them
 		b.cutAnswered()
-		s.went.Note(messages.BatchCut)
+		s.note(messages.BatchCut)
 	}
 }
 
@@ -47,7 +47,7 @@ func (s *State) cutFirst() {
 		s.backlogBytes -= b.bytes
 		b.cutAnswered()
 		s.backlogBytes += b.bytes
-		s.went.Note(messages.BatchCut)
+		s.note(messages.BatchCut)
 		s.compress(b) // that is what it was
 	}
 }
@@ -101,7 +101,7 @@ func (s *State) sweep(now seams.Instant) {
 	}
 	kept := s.pending[:0]
 	for _, b := range s.pending {
-		if b.compressing || !s.hasEnded(b, now) {
+		if !s.hasEnded(b, now) {
 			kept = append(kept, b)
 			continue
 		}
@@ -145,7 +145,7 @@ func (s *State) answerHandedOver(b *batch, now seams.Instant) {
 	}
 	s.answerSome(b, gone, causes, status)
 	if b.live() == 0 {
-		s.went.Note(messages.BatchOrphaned)
+		s.note(messages.BatchOrphaned)
 	}
 	if b.live() == 0 && len(b.flushes) > 0 {
 		// The bytes travel on for nobody: a flush waits for callbacks, not for them.

@@ -31,8 +31,9 @@ func (b *Box) bug(reason any, what string) {
 	b.settings.LogPanic(reason).Str("topic", b.state.topic).Int32("partition", b.state.partition).Msg(what)
 }
 
-// guarded decides under the lock and does what follows. A crash is survived.
-func (b *Box) guarded(what string, decide func(*State)) {
+// guarded decides under the lock and does what follows. A crash is survived, and
+// reported.
+func (b *Box) guarded(what string, decide func(*State)) (ok bool) {
 	b.mu.Lock()
 	held := true
 	defer func() {
@@ -40,9 +41,26 @@ func (b *Box) guarded(what string, decide func(*State)) {
 			b.survive(&held, recover(), what)
 		}
 	}()
+	if b.state.suspect {
+		b.mend(b.settings.Clock.Now())
+		b.state.crashes-- // a new incarnation counts it
+	}
 	decide(&b.state)
 	held = false
 	b.unlock(seams.Never)
+	return true
+}
+
+// lastly is guarded for what comes last: there may be no other turn to mend the
+// state in, so after a crash every record fails here.
+func (b *Box) lastly(what string, cause error, decide func(*State)) {
+	if !b.guarded(what, decide) {
+		b.guarded(what+", again", func(s *State) {
+			s.mending = true
+			defer func() { s.mending = false }()
+			s.failAll(cause)
+		})
+	}
 }
 
 // appendGuarded appends and unlocks. After a crash the record is in the partition

@@ -259,7 +259,8 @@ func (s *script) run(word string, words []string) error {
 	case "reopen":
 		s.s.reopen()
 	case "evacuate":
-		leaving := s.s.evacuate(s.now)
+		var leaving []*batch
+		s.s.evacuate(s.now, &leaving)
 		s.s.failAll(messages.ErrUnknownPartition)
 		for _, b := range leaving {
 			var names []string

@@ -87,9 +87,9 @@ func (s *State) settleSuccess(a *attempt, r messages.Result, open time.Duration)
 		offset = -1
 	}
 	if offset < 0 && b.acks != messages.AcksNone {
-		s.went.Note(messages.BatchRecognised)
+		s.note(messages.BatchRecognised)
 	}
-	s.went.Note(messages.BatchSucceeded)
+	s.note(messages.BatchSucceeded)
 	s.finish(b, messages.Delivery{
 		Topic: s.topic, Partition: s.partition, Offset: offset,
 		LogAppendTimeMs: s.appendTime(a, r.LogAppendTimeMs), LogStartOffset: r.LogStartOffset,
@@ -115,7 +115,7 @@ func (s *State) settleLost(a *attempt, r messages.Result, open time.Duration) {
 	b := a.batch
 	b.lastError = r.Err
 	b.maybe = b.maybe || r.Sent
-	s.went.Note(messages.BatchLost)
+	s.note(messages.BatchLost)
 	s.slow = s.slow || open > s.slowRequest // a loss is no answer: it ends no slowness
 	if b.acks == messages.AcksNone && r.Sent {
 		// Nothing will ever tell what became of it; another try could reorder.
@@ -205,6 +205,12 @@ func (s *State) breakFrom(b *batch) {
 	}
 	s.needsEpoch = true
 	s.renumberBroken(b)
+	s.renumberPending()
+}
+
+// renumberPending is the part of breakFrom that concerns those behind, and is done
+// again after a crash that may have come in the middle of it.
+func (s *State) renumberPending() {
 	kept := s.pending[:0]
 	for _, p := range s.pending {
 		if s.renumberBroken(p) {
@@ -228,7 +234,7 @@ func (s *State) renumberBroken(b *batch) bool {
 		return false
 	}
 	b.hasSequence = false
-	s.went.Note(messages.BatchLostNumber)
+	s.note(messages.BatchLostNumber)
 	return true
 }
 
@@ -272,7 +278,7 @@ func (s *State) assign(l messages.AssignLeader, now seams.Instant) {
 		}
 		b.current = nil
 		b.maybe = true
-		s.went.Note(messages.BatchTakenBack)
+		s.note(messages.BatchTakenBack)
 		if b.live() == 0 {
 			s.fail(b, messages.ErrDeliveryTimeout, messages.PossiblyPersisted)
 			continue

@@ -114,7 +114,7 @@ func (s *State) halve(i int) {
 		size += len(r.Raw)
 	})
 	at = min(at, b.count-1)
-	s.went.Note(messages.BatchSplit)
+	s.note(messages.BatchSplit)
 	first, second := s.carve(b, 0, at, nil), s.carve(b, at, b.count, nil)
 	for _, w := range b.flushes {
 		w.Add(1) // one more batch to wait for
@@ -174,12 +174,12 @@ func (s *State) refuse(b *batch, r messages.Result) {
 	}
 	// The rest is numbered anew: without the guilty ones its records would move
 	// down to the numbers of others.
-	s.went.Note(messages.BatchCarved)
-	rest := s.carve(b, 0, b.count, b.isAnswered)
+	s.note(messages.BatchCarved)
 	if b.hasSequence {
 		s.breakFrom(b)
-		rest.hasSequence = false
 	}
+	// From here on both have the records, until the first is discarded.
+	rest := s.carve(b, 0, b.count, b.isAnswered)
 	rest.flushes, b.flushes = b.flushes, nil
 	s.unsettled.insert(rest, b)
 	s.discard(b)

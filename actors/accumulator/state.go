@@ -46,6 +46,8 @@ type config struct {
 	grow func(c *memory.Chunk, n int)
 	// charge counts memory that the state made itself in the byte budget.
 	charge func([]byte) *memory.Chunk
+	// decisions are told of each step of a batch.
+	decisions messages.Decisions
 }
 
 // effects are what a step of the state asks the box to do after unlocking.
@@ -148,6 +150,8 @@ type State struct {
 	unsettled     batchList // every batch without an outcome, wherever it is
 	settling      *attempt  // what a step is deciding about, should it crash
 	crashes       int       // since the last step that ended
+	mending       bool      // what mends has to be without bugs
+	handing       *attempt  // that the take under way has put in flight
 	answeringOpen int       // whole batches in the completion lane
 	backlogBytes  int       // in pending
 	lastBytes     int       // size of the last sealed batch
@@ -176,6 +180,14 @@ func (s *State) recall(l messages.LastSequence) {
 // lastSequence is what a successor has to know.
 func (s *State) lastSequence() messages.LastSequence {
 	return messages.LastSequence{Identity: s.identity, Next: s.nextSequence, Gap: s.needsEpoch}
+}
+
+// note keeps what is becoming of a batch for who watches.
+func (s *State) note(step messages.BatchStep) {
+	s.went.Note(step)
+	if s.decisions != nil && !s.mending {
+		s.decisions.At(step.String())
+	}
 }
 
 // retire closes a state that holds nothing and took no record for idle. It can
@@ -290,7 +302,7 @@ func (s *State) sealOpen(now seams.Instant) {
 	s.open = nil
 	b.trimTail()
 	b.sealed = true
-	s.went.Note(messages.BatchSealed)
+	s.note(messages.BatchSealed)
 	s.chargeLedger(b)
 	s.lastBytes = b.bytes
 	if b.count == 0 {
@@ -375,7 +387,7 @@ func (s *State) fail(b *batch, cause error, status messages.Status) {
 	if b.hasSequence && b.identity == s.identity {
 		s.needsEpoch = true
 	}
-	s.went.Note(messages.BatchFailed)
+	s.note(messages.BatchFailed)
 	s.finish(b, s.failure(b, cause, status))
 }
 
@@ -443,7 +455,7 @@ func (s *State) requeue(b *batch) {
 	s.pending[at] = b
 	s.backlogBytes += b.bytes
 	if b.hasSequence {
-		s.went.Note(messages.BatchAgain)
+		s.note(messages.BatchAgain)
 	}
 }
 

@@ -118,11 +118,11 @@ func (s *State) take(r messages.TakeRequest) (*attempt, messages.TakeStatus) {
 	}
 	s.unqueue(b)
 	if b.numbered && !b.hasSequence {
-		s.went.Note(messages.BatchNumbered)
+		s.note(messages.BatchNumbered)
 		b.identity, b.sequence, b.hasSequence = s.identity, s.nextSequence, true
 		s.nextSequence = int32((int64(s.nextSequence) + int64(b.count)) % sequenceModulus)
 	}
-	s.went.Note(messages.BatchHandedOver)
+	s.note(messages.BatchHandedOver)
 	s.attemptCount++
 	b.attempts++
 	b.broker = r.Broker
@@ -134,7 +134,7 @@ func (s *State) take(r messages.TakeRequest) (*attempt, messages.TakeStatus) {
 		batch: b, number: s.attemptCount, broker: r.Broker, taken: r.Now, lane: r.Class.Lane,
 		numbers: numbers{b.hasSequence, b.identity, b.sequence}, again: b.attempts > 1,
 	}
-	b.current = a
+	b.current, s.handing = a, a
 	b.holds.Add(1) // until the write has ended: a batch may fail while it is written
 	s.inFlight = append(s.inFlight, b)
 	if s.canTake(r.Now) {
@@ -164,7 +164,7 @@ func (s *State) adopt(offered messages.Identity) bool {
 	// A new identity numbers from 0, and this is the first time that this
 	// partition goes under it: identities are never handed out twice.
 	if s.identity.Known() {
-		s.went.Note(messages.BatchNewIdentity)
+		s.note(messages.BatchNewIdentity)
 	}
 	s.identity, s.nextSequence, s.needsEpoch = offered, 0, false
 	s.closeGate()

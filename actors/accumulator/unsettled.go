@@ -72,6 +72,8 @@ var errCrashesAgain = errors.New("it crashes again and again")
 // contradict each other, or this is not the first crash in a row, every record
 // fails, and a new epoch numbers what comes. It returns why.
 func (s *State) mend(now seams.Instant) error {
+	s.mending = true
+	defer func() { s.mending = false }()
 	s.suspect = false
 	s.announced = false
 	a := s.settling
@@ -84,6 +86,7 @@ func (s *State) mend(now seams.Instant) error {
 		if a != nil && a.batch.current == a {
 			s.settle(a, messages.Result{Now: now, Broker: a.broker, Sent: true, Err: errCrashed})
 		}
+		s.renumberPending()
 		return nil
 	}
 	closed := s.closed
@@ -106,16 +109,20 @@ func (s *State) failAll(cause error) {
 		s.discard(open)
 	}
 	for b := s.unsettled.first; b != nil; b = s.unsettled.first {
-		if b == open {
-			open.trimTail()
-			open.sealed = true
+		if !b.sealed {
+			b.trimTail()
+			b.sealed = true
 		}
-		s.unsettled.remove(b)
+		if b.failing {
+			s.unsettled.remove(b) // it crashed over this one: the others get their outcomes
+		}
+		b.failing = true
 		status := b.status()
-		if b.attempts > 0 && errors.Is(cause, errRestartBroken) {
+		if b.attempts > 0 && (s.mending || s.suspect) {
 			status = messages.PossiblyPersisted // the doubt may be what was lost
 		}
 		s.fail(b, cause, status)
+		s.unsettled.remove(b)
 		b.current = nil
 	}
 	// Whatever the count was, nobody is owed an answer now.

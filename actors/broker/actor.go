@@ -57,7 +57,7 @@ func Props(c Config) *actor.Props {
 		b := &broker{Config: c, path: path, timing: seams.Never, state: newState(config{
 			id: c.Info.ID, clientID: s.ClientID, requestMaxBytes: s.RequestMaxBytes, maxInFlight: s.MaxInFlight,
 			requestTimeout: s.RequestTimeout, timeoutSlack: s.RequestTimeoutSlack, connectionIdle: s.ConnectionIdle, slowRequest: s.SlowRequest,
-			maxRetryTime: s.Retry.MaxRetryTime,
+			maxRetryTime: s.Retry.MaxRetryTime, decisions: s.DecisionsOf(path),
 		}, c.Identity)}
 		if before != nil {
 			b.inherit(before)
@@ -117,7 +117,9 @@ func (b *broker) Receive(c actor.Context) {
 	case *written:
 		if b.state.remove(&b.state.lanes[m.request.lane], m.request) {
 			// Else its lane was given up meanwhile, and it was settled with it.
+			b.state.takeInHand(m.request)
 			b.state.settleRest(m.request, nil, true, now)
+			b.state.putDown(m.request)
 			m.request.drop()
 		}
 		m.request.drop()
@@ -234,6 +236,7 @@ func (b *broker) responseReceived(c actor.Context, m *messages.ResponseReceived,
 			} else {
 				b.state.settleRest(r, fmt.Errorf("%w: unreadable answer: %w", messages.ErrConnectionLost, err), true, now)
 			}
+			b.state.putDown(r)
 			r.drop()
 		}
 	}
@@ -328,7 +331,20 @@ func (b *broker) settleLost(c actor.Context, lost []*request, err error, now sea
 		} else {
 			b.state.settleRest(r, err, !r.unwritten.Load(), now)
 		}
+		b.state.putDown(r)
 		r.drop()
+	}
+}
+
+// letGo settles what a turn had in hand that crashed.
+func (b *broker) letGo(c actor.Context, now seams.Instant) {
+	for len(b.state.hand) > 0 {
+		r := b.state.hand[0]
+		b.state.remove(&b.state.lanes[r.lane], r)
+		if !r.given {
+			r.Written(errStopped, false)
+		}
+		b.settleLost(c, []*request{r}, errStopped, now)
 	}
 }
 
@@ -397,6 +413,7 @@ func (b *broker) stop(c actor.Context, now seams.Instant) {
 	_, stopping := c.Message().(*actor.Stopping)
 	b.state.closed, b.dismissed = true, stopping
 	b.timer.Stop()
+	b.letGo(c, now)
 	for l := range b.state.lanes {
 		lane := &b.state.lanes[l]
 		b.settleLost(c, lane.inFlight, errStopped, now)

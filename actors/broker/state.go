@@ -23,6 +23,7 @@ type config struct {
 	connectionIdle  time.Duration
 	slowRequest     time.Duration
 	maxRetryTime    time.Duration
+	decisions       messages.Decisions
 }
 
 // laneState is one connection of the broker, or the place of one.
@@ -57,6 +58,7 @@ type request struct {
 	batches     []part
 	encoder     protocol.ProduceEncoder
 	noAcks      bool
+	given       bool // to the transport, which will say that the write has ended
 	control     *messages.ControlRequest
 
 	// holds counts the ledger and the transport; unwritten says that no byte of
@@ -83,6 +85,14 @@ func (r *request) Written(err error, started bool) {
 }
 
 var requests = sync.Pool{New: func() any { return new(request) }}
+
+// reset makes a request ready for use, and for a crash before it is written.
+func (r *request) reset(l messages.Lane) {
+	r.lane, r.control, r.given, r.noAcks = l, nil, false, false
+	r.batches = r.batches[:0]
+	r.holds.Store(2)
+	r.unwritten.Store(false)
+}
 
 func (r *request) drop() {
 	if r.holds.Add(-1) != 0 {
@@ -118,6 +128,9 @@ type State struct {
 	identity messages.Identity
 	closed   bool
 	moved    int // partitions that were in line for another class than they wanted
+	// hand are the requests that the turn under way has taken in hand: they stand in no
+	// ledger, or no longer, and a crash must not lose them.
+	hand []*request
 }
 
 func newState(c config, identity messages.Identity) *State {
@@ -152,7 +165,17 @@ func (s *State) identityChanged(i messages.Identity) {
 	}
 }
 
-// assemble takes batches of ready partitions into a request, and reports whether
+// takeInHand is called before a request leaves its ledger, or while it is in none yet.
+func (s *State) takeInHand(requests ...*request) { s.hand = append(s.hand, requests...) }
+
+// putDown says that a request is in a ledger, or that nothing of it is left to do.
+func (s *State) putDown(r *request) {
+	if i := slices.Index(s.hand, r); i >= 0 {
+		s.hand = slices.Delete(s.hand, i, i+1)
+	}
+}
+
+// assemble takes batches of ready partitions into an unused request, and reports whether
 // there was any. needIdentity says that some partition cannot go on without
 // a producer id.
 func (s *State) assemble(c messages.Class, r *request, now seams.Instant) (ok, needIdentity bool) {
@@ -163,7 +186,8 @@ func (s *State) assemble(c messages.Class, r *request, now seams.Instant) (ok, n
 	lane := &s.lanes[c.Lane]
 	version := lane.versions.Produce
 	room := s.requestMaxBytes
-	r.batches = r.batches[:0]
+	r.reset(c.Lane)
+	s.takeInHand(r)
 	var again []messages.Taker
 	n := 0
 	for n < len(line) && len(r.batches) < maxBatchesPerRequest {
@@ -178,6 +202,7 @@ func (s *State) assemble(c messages.Class, r *request, now seams.Instant) (ok, n
 		n++
 		if batch != nil {
 			r.batches = append(r.batches, part{taker: t, batch: batch, topic: t.Topic(), id: t.TopicID(), index: t.Partition()})
+			s.decisions.At("takes a batch")
 			room -= batch.Bytes() + protocol.ProducePartitionOverhead
 		}
 		switch status {
@@ -204,6 +229,9 @@ func (s *State) assemble(c messages.Class, r *request, now seams.Instant) (ok, n
 	kept := append((*ready)[:0], rest...)
 	clear((*ready)[len(kept):])
 	*ready = append(kept, again...)
+	if len(r.batches) == 0 {
+		s.putDown(r)
+	}
 	return len(r.batches) > 0, needIdentity
 }
 
@@ -211,16 +239,15 @@ func (s *State) assemble(c messages.Class, r *request, now seams.Instant) (ok, n
 // large takes the broker long, and one lost connection puts all of them in doubt.
 const maxBatchesPerRequest = 2000
 
-// sendProduce encodes a request and enters it into the ledger.
+// sendProduce encodes a request and enters it into the ledger. The caller gives it to
+// the transport.
 func (s *State) sendProduce(c messages.Class, r *request, now seams.Instant) [][]byte {
 	lane := &s.lanes[c.Lane]
 	lane.correlation++
 	lane.lastUsed = now
-	r.lane, r.correlation, r.control = c.Lane, lane.correlation, nil
+	r.correlation = lane.correlation
 	r.version = lane.versions.Produce
 	s.limitVersion(r)
-	r.holds.Store(2)
-	r.unwritten.Store(false)
 	r.noAcks = c.Acks == messages.AcksNone
 	timeout := time.Duration(0)
 	for i := range r.batches {
@@ -235,6 +262,7 @@ func (s *State) sendProduce(c messages.Class, r *request, now seams.Instant) [][
 	r.deadline = now.Add(r.allowed)
 	r.doubt, r.doubted = now.Add(s.slowRequest), s.slowRequest
 	topics := groupByTopic(r.batches)
+	s.decisions.At("encodes a request")
 	e := &r.encoder
 	e.Begin(r.version, r.correlation, s.clientID, nil, c.Acks.Wire(), int32(timeout/time.Millisecond), topics)
 	for i := 0; i < len(r.batches); {
@@ -249,7 +277,11 @@ func (s *State) sendProduce(c messages.Class, r *request, now seams.Instant) [][
 	}
 	lane.inFlight = append(lane.inFlight, r)
 	lane.gathering[c.Acks], lane.served = now.Add(gatherTime), c.Acks
-	return e.Finish()
+	frame := e.Finish()
+	s.decisions.At("writes a request")
+	r.given = true
+	s.putDown(r)
+	return frame
 }
 
 func sameTopic(a, b *part) bool { return a.topic == b.topic && a.id == b.id }
@@ -297,8 +329,10 @@ func (s *State) answered(l messages.Lane, correlation int32, now seams.Instant) 
 	if r.correlation != correlation {
 		return nil, fmt.Errorf("broker %d answered request %d, expected %d", s.id, correlation, r.correlation)
 	}
+	s.takeInHand(r)
 	s.remove(lane, r)
 	lane.lastUsed = now
+	s.decisions.At("hears an answer")
 	return r, nil
 }
 
@@ -331,6 +365,7 @@ func (s *State) settleAnswer(r *request, response *protocol.ProduceResponse, now
 			continue
 		}
 		b := &r.batches[at]
+		s.decisions.At("settles a batch")
 		b.settled = true
 		settled++
 		b.batch.Settle(messages.Result{
@@ -400,7 +435,9 @@ func (s *State) connectionLost(m *messages.ConnectionLost) []*request {
 		return nil
 	}
 	lost := lane.inFlight
+	s.takeInHand(lost...)
 	lane.up, lane.connection, lane.inFlight, lane.givenUp = false, nil, nil, false
+	s.decisions.At("loses a connection")
 	lane.wanted = s.wants(m.Lane) || len(lost) > 0
 	return lost
 }
@@ -523,10 +560,9 @@ func (s *State) nextControl(now seams.Instant) *request {
 	lane.correlation++
 	lane.lastUsed = now
 	r := requests.Get().(*request)
-	r.lane, r.correlation, r.control, r.noAcks = messages.LaneControl, lane.correlation, m.ControlRequest, false
+	r.reset(messages.LaneControl)
+	r.correlation, r.control, r.given = lane.correlation, m.ControlRequest, true
 	r.deadline, r.allowed = now.Add(s.requestTimeout), s.requestTimeout
-	r.holds.Store(2)
-	r.unwritten.Store(false)
 	r.version = min(lane.versions.Of(m.Request.Key()), m.Request.MaxVersion())
 	lane.inFlight = append(lane.inFlight, r)
 	return r

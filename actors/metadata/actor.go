@@ -8,10 +8,11 @@ import (
 )
 
 type refresher struct {
-	settings *messages.Settings
-	root     *actor.PID
-	state    *State
-	timer    seams.Timer
+	settings  *messages.Settings
+	root      *actor.PID
+	state     *State
+	timer     seams.Timer
+	decisions messages.Decisions
 }
 
 // Name is the refresher's name below the root.
@@ -20,7 +21,7 @@ const Name = "metadata"
 // Props returns the properties of the refresher. Its state outlives a restart.
 func Props(s *messages.Settings, root *actor.PID) *actor.Props {
 	path := s.Name + "/" + Name
-	r := &refresher{settings: s, root: root, state: newState(config{
+	r := &refresher{settings: s, root: root, decisions: s.DecisionsOf(path), state: newState(config{
 		seeds: len(s.Seeds), maxAge: s.MetadataMaxAge, minAge: s.MetadataMinAge, timeout: s.RequestTimeout + s.RequestTimeoutSlack,
 		hedge: s.MetadataHedge, autoCreate: s.AllowAutoTopicCreate, retry: s.Retry, random: s.Randomness.For(path),
 	})}
@@ -42,6 +43,7 @@ func (r *refresher) Receive(c actor.Context) {
 		r.state.want(now)
 	case *messages.ControlResponse:
 		view, err := r.state.answered(m, now)
+		r.decisions.At("knows the cluster")
 		if view != nil {
 			r.settings.Gate.Over(messages.LogNoMetadata)
 			c.Send(r.root, &messages.ClusterChanged{View: view})
@@ -62,6 +64,7 @@ func (r *refresher) Receive(c actor.Context) {
 		return
 	}
 	if request := r.state.step(now); request != nil {
+		r.decisions.At("asks")
 		request.ReplyTo = c.Self()
 		c.Send(r.root, request)
 	}

@@ -43,23 +43,26 @@ type (
 // keeper is the actor that writes the routing table.
 type keeper struct {
 	*Router
-	brokers  map[int32]*actor.PID
-	accounts leaderAccounts
-	spawned  map[string]int // incarnations of a topic, since names are never reused
-	hinted   map[string]map[int32]*leaderHint
-	urgedAt  seams.Instant
-	timer    seams.Timer
-	timing   seams.Instant // when timer is set to fire
-	idle     seams.Timer
-	idling   bool // idle is set: there are topics that may become idle
-	relax    seams.Timer
-	parkedIn map[*Topic]bool
-	swept    []*Topic // scratch of parkedTopics
-	absent   map[string]absences
-	doubted  map[*Topic]bool    // whose last answer was not believed
-	moving   map[*Topic]*routes // of the last creation of topics, should a move to the next be cut short
-	crashes  int
-	stopping bool
+	brokers   map[int32]*actor.PID
+	accounts  leaderAccounts
+	spawned   map[string]int      // incarnations of a topic, since names are never reused
+	spawning  []messages.Appender // what nobody can find yet: a crash must not leave it behind
+	ending    []ending
+	hinted    map[string]map[int32]*leaderHint
+	urgedAt   seams.Instant
+	timer     seams.Timer
+	timing    seams.Instant // when timer is set to fire
+	idle      seams.Timer
+	idling    bool // idle is set: there are topics that may become idle
+	relax     seams.Timer
+	parkedIn  map[*Topic]bool
+	swept     []*Topic // scratch of parkedTopics
+	absent    map[string]absences
+	doubted   map[*Topic]bool    // whose last answer was not believed
+	moving    map[*Topic]*routes // of the last creation of topics, should a move to the next be cut short
+	crashes   int
+	stopping  bool
+	decisions messages.Decisions
 }
 
 // Name is the router's name below the root.
@@ -81,6 +84,7 @@ func newKeeper(r *Router) *keeper {
 		Router: r, accounts: make(leaderAccounts), timing: seams.Never, spawned: make(map[string]int),
 		hinted: make(map[string]map[int32]*leaderHint), parkedIn: make(map[*Topic]bool),
 		absent: make(map[string]absences), doubted: make(map[*Topic]bool), moving: make(map[*Topic]*routes),
+		decisions: r.Settings.DecisionsOf(r.Settings.Name + "/" + Name),
 	}
 	k.accounts[-1] = r.Budget.NewAccount("leaderless partitions", part(r.Settings.LeaderPercent))
 	return k
@@ -164,7 +168,15 @@ func (k *keeper) Receive(c actor.Context) {
 // came, an idle time that is over. The root says again who leads what.
 func (k *keeper) recover(c actor.Context, now seams.Instant) {
 	k.crashes++
+	for _, box := range k.spawning {
+		k.spawned[box.(messages.Taker).Topic()]++
+		box.Retire(0) // what it was to go on with is kept for the next
+		k.system.Root.Poison(box.PID())
+	}
+	k.spawning = nil
+	k.endAll()
 	for _, t := range k.sorted() {
+		t.rouse()
 		t.mu.Lock()
 		parked := len(t.parked) > 0
 		wanted := parked || t.asked || t.routes.Load() != nil
@@ -270,6 +282,7 @@ func (k *keeper) drainPending(c actor.Context, t *Topic) {
 // nothing parked it only publishes the routes.
 func (k *keeper) drain(c actor.Context, t *Topic, rt *routes) {
 	done, full := t.drain(rt)
+	k.spawning = nil
 	if done {
 		return
 	}
@@ -316,6 +329,7 @@ func (k *keeper) update(c actor.Context, info answer) {
 		delete(k.hinted, t.name) // epochs begin anew
 		delete(k.absent, t.name)
 		k.abandon(t)
+		k.decisions.At("finds a topic created again")
 		before, old = old, nil
 	}
 	if old == nil {
@@ -346,10 +360,13 @@ func (k *keeper) update(c actor.Context, info answer) {
 	if before != nil {
 		k.moving[t] = before
 		after = k.evacuate(t, before)
+		k.decisions.At("has evacuated a topic")
 	}
 	rt := k.route(c, t, old, &s, info.ID, after)
+	k.decisions.At("has new routes")
 	if before != nil {
 		k.resettle(t, before, rt)
+		k.decisions.At("has resettled a topic")
 		delete(k.moving, t)
 	}
 	left := make([]messages.Appender, 0, len(s.gone))
@@ -430,10 +447,12 @@ func (k *keeper) topicFailed(t *Topic, old *routes, info *messages.TopicInfo) {
 		t.refuseParked(err)
 	case info.Gone && old != nil:
 		k.Settings.Log.Warn().Str("topic", t.name).Msg("the topic is gone; its records fail")
+		k.ending = append(k.ending, ending{old.live, fmt.Errorf("%w: topic %s was deleted", messages.ErrUnknownPartition, t.name)})
 		t.forget(old)
+		k.decisions.At("has forgotten a topic")
 		delete(k.hinted, t.name)
 		delete(k.absent, t.name)
-		k.retire(old, fmt.Errorf("%w: topic %s was deleted", messages.ErrUnknownPartition, t.name))
+		k.endAll()
 	default:
 		err := info.Err
 		k.lastFail.Store(&err)
@@ -444,11 +463,20 @@ func (k *keeper) topicFailed(t *Topic, old *routes, info *messages.TopicInfo) {
 	}
 }
 
-// retire ends the accumulators of a topic that is no more.
-func (k *keeper) retire(old *routes, cause error) {
-	for _, box := range old.live {
-		k.end(box, cause)
+// ending are accumulators that nobody finds any more, and that have not ended yet.
+type ending struct {
+	boxes []messages.Appender
+	cause error // of records that are left in them
+}
+
+// endAll ends them. After a crash in the middle it is done again, from the start.
+func (k *keeper) endAll() {
+	for _, e := range k.ending {
+		for _, box := range e.boxes {
+			k.end(box, e.cause)
+		}
 	}
+	k.ending = nil
 }
 
 func (k *keeper) end(box messages.Appender, cause error) {
@@ -491,9 +519,9 @@ func (k *keeper) retireIdle(c actor.Context) (left bool) {
 			left = true
 			continue
 		}
-		for _, box := range rt.live {
-			k.system.Root.Poison(box.PID())
-		}
+		k.ending = append(k.ending, ending{rt.live, messages.ErrClosed})
+		k.decisions.At("has retired a topic")
+		k.endAll()
 		delete(k.absent, t.name)
 		t.rouse()
 		c.Send(k.Root, &messages.ForgetTopic{Name: t.name})
@@ -506,6 +534,7 @@ func (k *keeper) spawn(c actor.Context, t *Topic, id [16]byte, partition int32, 
 	if err != nil {
 		panic(err)
 	}
+	k.spawning = append(k.spawning, box)
 	return box
 }
 

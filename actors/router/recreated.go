@@ -31,6 +31,7 @@ func (k *keeper) resettle(t *Topic, old, rt *routes) {
 	t.mu.Lock()
 	t.pending = rt // from here on a Flush finds them there
 	t.mu.Unlock()
+	k.spawning = nil
 	for id, box := range old.boxes {
 		switch {
 		case box == nil:
@@ -47,8 +48,9 @@ func (k *keeper) resettle(t *Topic, old, rt *routes) {
 // abandon fails what waits to move to a creation of the topic that is gone by now.
 func (k *keeper) abandon(t *Topic) {
 	if before := k.moving[t]; before != nil {
+		k.ending = append(k.ending, ending{before.live, createdAgain(t)})
 		delete(k.moving, t)
-		k.retire(before, createdAgain(t))
+		k.endAll()
 	}
 }
 

@@ -8,11 +8,12 @@ import (
 )
 
 type sequencer struct {
-	settings *messages.Settings
-	root     *actor.PID
-	state    *State
-	timer    seams.Timer
-	crashed  bool // the last incarnation did
+	settings  *messages.Settings
+	root      *actor.PID
+	state     *State
+	timer     seams.Timer
+	crashed   bool // the last incarnation did
+	decisions messages.Decisions
 }
 
 // Name is the sequencer's name below the root.
@@ -22,7 +23,7 @@ const Name = "sequencer"
 // forgetting an epoch could hand it out twice.
 func Props(s *messages.Settings, root *actor.PID) *actor.Props {
 	path := s.Name + "/" + Name
-	q := &sequencer{settings: s, root: root, state: newState(config{
+	q := &sequencer{settings: s, root: root, decisions: s.DecisionsOf(path), state: newState(config{
 		timeout: s.RequestTimeout + s.RequestTimeoutSlack, hedge: s.MetadataHedge, retry: s.Retry, random: s.Randomness.For(path),
 	})}
 	return s.Props(path, func() actor.Actor { return q })
@@ -66,9 +67,11 @@ func (q *sequencer) Receive(c actor.Context) {
 		return
 	}
 	if publish {
+		q.decisions.At("has an identity")
 		c.Send(q.root, &messages.IdentityChanged{Identity: q.state.identity})
 	}
 	if request := q.state.step(now); request != nil {
+		q.decisions.At("asks")
 		request.ReplyTo = c.Self()
 		c.Send(q.root, request)
 	}

@@ -2,10 +2,12 @@ package sim
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/troupe-kafka/troupe"
+	"github.com/troupe-kafka/troupe/messages"
 	"github.com/troupe-kafka/troupe/simulation"
 )
 
@@ -47,6 +49,55 @@ func TestCrashOverEveryAnswer(t *testing.T) {
 	}
 	for _, v := range w.Close() {
 		t.Error(v)
+	}
+}
+
+// decisions are the places in the middle of decisions where a crash is planned, but for
+// those of partitions, which are the steps of a batch.
+var decisions = []string{
+	"root/tells brokers of an identity", "root/has started a broker", "root/has stopped a broker", "root/knows all brokers", "root/passes a request on",
+	"router/finds a topic created again", "router/has evacuated a topic", "router/has new routes", "router/has resettled a topic",
+	"router/has forgotten a topic", "router/has retired a topic",
+	"broker/takes a batch", "broker/encodes a request", "broker/writes a request", "broker/hears an answer", "broker/settles a batch", "broker/loses a connection",
+	"metadata/knows the cluster", "metadata/asks", "sequencer/has an identity", "sequencer/asks",
+}
+
+// TestCrashInEveryDecision makes each decision panic half-way, among the faults of
+// seeds that come to it: no record is lost, and none answered twice or wrongly.
+func TestCrashInEveryDecision(t *testing.T) {
+	system := simulation.NewSystem()
+	defer system.Shutdown()
+	const seeds, enough = 400, 6
+	plans := make([]simulation.Plan, seeds)
+	for seed := range plans {
+		r := simulation.Run(system, simulation.Campaign{Seed: uint64(seed + 1), Records: 100})
+		plans[seed] = r.Plan
+		plans[seed].Faults = slices.DeleteFunc(r.Plan.Faults, func(f simulation.Fault) bool { return f.Kind == simulation.DecisionCrash })
+	}
+	targets := decisions
+	for step := range messages.BatchStepCount {
+		targets = append(targets, "accumulator/"+step.String())
+	}
+	for _, target := range targets {
+		t.Run(target, func(t *testing.T) {
+			crashes := 0
+			for seed := 0; seed < seeds && crashes < enough; seed++ {
+				plan := plans[seed]
+				for _, nth := range []int{1, 2, 5} {
+					plan.Faults = append(slices.Clone(plan.Faults), simulation.Fault{Kind: simulation.DecisionCrash, Target: target, Nth: nth})
+				}
+				r := simulation.Run(system, simulation.Campaign{Plan: &plan})
+				if r.Counts.Kinds[simulation.DecisionCrash] > 0 {
+					crashes++
+				}
+				for _, v := range r.Violations {
+					t.Errorf("seed %d: %v", plan.Seed, v)
+				}
+			}
+			if crashes == 0 {
+				t.Error("no seed came to it")
+			}
+		})
 	}
 }
 
