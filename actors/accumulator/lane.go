@@ -55,7 +55,11 @@ const sharedRecords = 128
 
 func recordsOf(answers []answer) (n int) {
 	for i := range answers {
-		n += int(answers[i].batch.count)
+		if a := &answers[i]; a.only != nil {
+			n += len(a.only) // the batch goes on, and records are cut out of it
+		} else {
+			n += int(a.batch.count)
+		}
 	}
 	return n
 }

@@ -190,6 +190,15 @@ type counted struct{ running *sync.WaitGroup }
 
 func (c counted) Run(fn func()) { c.running.Go(fn) }
 
+// TestAFewOfALargeBatchAreAFew: of a batch that goes on only what is answered counts,
+// and nothing else of it may be looked at without the lock.
+func TestAFewOfALargeBatchAreAFew(t *testing.T) {
+	large := &batch{count: 1000}
+	if n := recordsOf([]answer{{batch: large, only: []int32{1, 7}}, {batch: &batch{count: 3}}}); n != 5 {
+		t.Errorf("%d records, want 5", n)
+	}
+}
+
 // TestLargeTurnsHaveAGoroutineOfTheirOwn: they would keep small ones waiting.
 func TestLargeTurnsHaveAGoroutineOfTheirOwn(t *testing.T) {
 	for count, own := range map[int32]bool{1: false, sharedRecords: false, sharedRecords + 1: true} {
