@@ -89,7 +89,8 @@ const (
 	// callbacks called at once for each of the GOMAXPROCS processors; others wait
 	// their turn, first come first served. One that takes longer than about two
 	// milliseconds does not count, and others get twice as many goroutines as are
-	// late: at the most one for each partition.
+	// late; when one has stood in line for some four milliseconds, they get as many
+	// more as there are. At the most there is one for each partition.
 	CallbacksPerProcessor = 1
 	// LeaderPercent of the buffer is what the partitions of one leader hold at the
 	// most. At the limit only their callers wait.

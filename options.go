@@ -312,8 +312,9 @@ type Seams struct {
 	Clock     seams.Clock
 	Transport seams.Transport
 	Executor  seams.Executor // runs one codec at a time
-	// CallbacksAtOnce is how many partitions' callbacks run at once on Executor
-	// before any of them is late, as CallbacksPerProcessor says; 0: all.
+	// CallbacksAtOnce is how many partitions' callbacks run at once before any of them
+	// is late by Clock; 0: as CallbacksPerProcessor says, or all where Clock or Executor
+	// is given.
 	CallbacksAtOnce int
 	Parking         seams.Parking
 	Randomness      seams.Randomness

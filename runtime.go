@@ -155,6 +155,9 @@ func (p *Producer) applySeams() {
 	}
 	if s.Clock == nil {
 		s.Clock = seams.NewClock()
+		if s.Executor == nil && s.CallbacksAtOnce == 0 {
+			s.CallbacksAtOnce = CallbacksPerProcessor * runtime.GOMAXPROCS(0)
+		}
 	}
 	if s.Transport == nil {
 		s.Transport = seams.NewNetTransport(seams.NetConfig{
@@ -165,7 +168,6 @@ func (p *Producer) applySeams() {
 	if s.Executor == nil {
 		s.Executor = seams.NewExecutor()
 		codecsAtOnce = CodecsPerProcessor * runtime.GOMAXPROCS(0)
-		s.CallbacksAtOnce = CallbacksPerProcessor * runtime.GOMAXPROCS(0)
 	}
 	c.CodecCrew, c.Callbacks = seams.NewCrew(s.Executor, codecsAtOnce), s.Executor
 	if s.CallbacksAtOnce > 0 {

@@ -151,8 +151,9 @@ type Delivery struct {
 // completion lane: outcomes of one partition come one at a time, in the order in
 // which they are known. That is the order of admission, unless a batch is sent
 // again while later ones in flight succeed: the log keeps the order then, the
-// callbacks need not. A callback that blocks, panics or ends its goroutine hurts
-// its own partition only.
+// callbacks need not. A callback that blocks, panics or ends its goroutine hurts its
+// own partition; others wait for some milliseconds at the most
+// (CallbacksPerProcessor).
 type Callback func(Delivery)
 
 // RangeCallback receives the outcome of n records of one batch that stand side by side

@@ -5,15 +5,21 @@ import (
 	"time"
 )
 
-// poolPatience is between two looks at what the goroutines of a pool are doing. A
-// work that is met twice is late.
-const poolPatience = time.Millisecond
+const (
+	// poolPatience is between two looks at what the goroutines of a pool are doing. A
+	// work that is met twice is late.
+	poolPatience = time.Millisecond
+	// poolWait is how many looks a work stands in line before the pool has too few
+	// goroutines, though none of their works is late: each waits for a little.
+	poolWait = 4
+)
 
 // Pool is an Executor for many short works of which any may block, as callbacks
 // do: first come first served, on so many goroutines at once, where one for each
 // would cost more than most works take. Those behind a work that is late get other
-// goroutines, twice as many as were late: however many block, and for however
-// long, the rest waits for a few milliseconds.
+// goroutines, twice as many as were late, and those that stand in line for too long get
+// as many more as there are: however many block, and for however long or short, the
+// rest waits for some milliseconds.
 type Pool struct {
 	executor Executor
 	clock    Clock
@@ -27,6 +33,9 @@ type Pool struct {
 	prompt   int           // workers, and those that are about to begin, that are not late
 	timer    Timer
 	watching bool // the timer is set, or has fired
+
+	given, taken uint64           // works, since ever
+	stood        [poolWait]uint64 // given at the last looks, the latest first
 }
 
 // poolWorker is a goroutine of a pool.
@@ -49,6 +58,7 @@ func NewPool(executor Executor, clock Clock, most int) *Pool {
 func (p *Pool) Run(fn func()) {
 	p.mu.Lock()
 	p.waiting.push(fn)
+	p.given++
 	start := p.prompt < p.most
 	switch {
 	case start:
@@ -64,6 +74,9 @@ func (p *Pool) Run(fn func()) {
 
 // watch has the workers looked at, in a while.
 func (p *Pool) watch() {
+	if !p.watching {
+		p.stood = [poolWait]uint64{} // nobody has looked for a while
+	}
 	p.watching = true
 	p.timer.Reset(p.clock.Now().Add(poolPatience))
 }
@@ -79,7 +92,14 @@ func (p *Pool) look() {
 		}
 	}
 	p.prompt -= late
-	start := min(p.waiting.len(), max(p.most-p.prompt, 2*late))
+	more := max(p.most-p.prompt, 2*late)
+	if p.taken < p.stood[poolWait-1] { // what was in line then still is
+		more = max(more, len(p.workers))
+		p.stood = [poolWait]uint64{} // those get their time first
+	}
+	copy(p.stood[1:], p.stood[:])
+	p.stood[0] = p.given
+	start := min(p.waiting.len(), more)
 	p.prompt += start
 	if p.waiting.len() > 0 {
 		p.watch()
@@ -108,6 +128,7 @@ func (p *Pool) begin() {
 		}
 		w.looks = 0
 		fn := p.waiting.pop()
+		p.taken++
 		p.mu.Unlock()
 		fn()
 	}

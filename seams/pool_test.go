@@ -76,6 +76,32 @@ func TestPoolRelievesWhoIsLate(t *testing.T) {
 	}
 }
 
+// TestPoolRelievesWhoWaits: works that block for less than it takes to be late, on
+// something that serves any number at once, have as many goroutines as they can use
+// before long. The bound is far above what it takes, and far below what a few would.
+func TestPoolRelievesWhoWaits(t *testing.T) {
+	const works, each = 4000, 500 * time.Microsecond
+	p := NewPool(NewExecutor(), NewClock(), 2)
+	var at, peak atomic.Int32
+	var ended sync.WaitGroup
+	ended.Add(works)
+	for range works {
+		p.Run(func() {
+			defer ended.Done()
+			n := at.Add(1)
+			for m := peak.Load(); n > m && !peak.CompareAndSwap(m, n); m = peak.Load() {
+			}
+			time.Sleep(each)
+			at.Add(-1)
+		})
+	}
+	ended.Wait()
+	if peak.Load() < 16 {
+		t.Errorf("%d at a time at the most", peak.Load())
+	}
+	settled(t, p)
+}
+
 // TestPoolIsBounded: no more goroutines than it may have while nobody is late. A work
 // that is late though it does not block may raise them, so the clock stands still.
 func TestPoolIsBounded(t *testing.T) {

@@ -40,7 +40,7 @@ const (
 	MetadataFails                  // a metadata request is cut
 	NoProducerIDYet                // COORDINATOR_LOAD_IN_PROGRESS
 	ActorCrash                     // an actor panics instead of handling a message
-	DecisionCrash                  // a partition's decision panics half-way, whoever's turn it is
+	DecisionCrash                  // a decision panics half-way: an actor's, or a partition's in whoever's turn
 	CallbackSlow                   // the user's callback takes its time
 	CallbackPanics                 // the user's callback panics
 	ContextPanics                  // a record's context panics when an actor asks whether it has ended

@@ -19,7 +19,7 @@ type Fault struct {
 	Nth int `json:"nth,omitempty"`
 	// Target narrows the fault down: "broker-2", "orders/3" for a partition, or for
 	// an ActorCrash "broker" and "broker/*messages.ConnectionLost", for a DecisionCrash
-	// "broker/encodes" or "accumulator/split".
+	// "broker/encodes a request" or "accumulator/split".
 	// Empty, it happens to whatever comes up, or to what Pick chooses.
 	Target string `json:"target,omitempty"`
 	// For is how long it lasts, or by how much the wall clock jumps.

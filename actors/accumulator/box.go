@@ -1,10 +1,6 @@
 package accumulator
 
 import (
-	"bytes"
-	"errors"
-	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -316,8 +312,16 @@ func (b *Box) hand(r messages.TakeRequest) (a *attempt, status messages.TakeStat
 		a, status = b.state.take(r)
 		b.state.handing = nil
 	}
+	at := seams.Never
+	if a == nil && status == messages.TakeDone && !b.state.suspect {
+		// The broker's turn may have begun before what keeps the batch back by its
+		// time: nobody else would look again when it no longer does.
+		now := b.settings.Clock.Now()
+		b.state.review(now)
+		at = b.state.nextDeadline(now)
+	}
 	held = false
-	b.unlock(seams.Never)
+	b.unlock(at)
 	return a, status
 }
 
@@ -354,7 +358,7 @@ func (b *Box) step() {
 		b.timing = seams.Never
 	}
 	if b.state.suspect {
-		b.mend(now)
+		b.mendFirst()
 		// What crashed was no turn of the actor's, so nothing else slows it down.
 		b.state.retryAt = max(b.state.retryAt, now.Add(b.state.config.retry.Delay(1, b.state.random)))
 	}
@@ -382,6 +386,7 @@ func (b *Box) lingerEnded(now seams.Instant) (leader messages.AssignLeader, clas
 		ready = false
 	}()
 	b.lingering = false
+	b.mendFirst()
 	b.state.review(now)
 	b.waitForLinger(now)
 	at := b.state.nextDeadline(now)
@@ -417,7 +422,7 @@ func (b *Box) adopt() {
 	defer b.letGo(&held)
 	now := b.settings.Clock.Now()
 	b.timing = seams.Never
-	b.mend(now)
+	b.mended(b.state.crashed(now))
 	b.state.step(now)
 	b.takeLeader(now)
 	b.state.review(now)
@@ -483,73 +488,6 @@ func (b *Box) announcement(class messages.Class) *messages.PartitionReady {
 	m := &messages.PartitionReady{Taker: b, Class: class}
 	b.ready.Store(m)
 	return m
-}
-
-// compress packs a sealed batch. Nobody else touches its records meanwhile; if
-// packing does not make it smaller, or fails, it goes out as it is.
-func (b *Box) compress(p *batch) {
-	packed, err := b.pack(p)
-	if err != nil {
-		b.settings.Gate.Happened(messages.Occurrence{
-			Kind: messages.LogNotCompressed, Broker: -1, Err: fmt.Errorf("%s, topic %s: %w", p.codec, b.state.topic, err),
-		})
-	}
-	defer p.release()
-	b = p.lockBox() // it may have moved meanwhile
-	held := true
-	defer func() {
-		if held { // whose executor this is, would not survive it
-			b.survive(&held, recover(), "a batch that was packed could not be taken in")
-		}
-	}()
-	p.compressing = false
-	if packed != nil && !p.settled {
-		b.state.packed(p, b.budget.Adopt(b.account.Load(), packed))
-	}
-	now := b.settings.Clock.Now()
-	b.state.review(now)
-	held = false
-	b.unlock(b.state.nextDeadline(now))
-}
-
-// lockBox locks the box that has the batch.
-func (b *batch) lockBox() *Box {
-	for {
-		box := b.box.Load()
-		box.mu.Lock()
-		if b.box.Load() == box {
-			return box
-		}
-		box.mu.Unlock()
-	}
-}
-
-func (b *Box) pack(p *batch) (packed []byte, err error) {
-	defer func() {
-		if reason := recover(); reason != nil {
-			packed, err = nil, errors.Join(messages.ErrInternal, errors.New("codec panicked"))
-		}
-	}()
-	codec, err := b.settings.Codecs.Lookup(p.codec)
-	if err != nil {
-		return nil, err
-	}
-	bench := benches.Get().(*workbench)
-	defer benches.Put(bench)
-	records := p.contiguous(&bench.plain)
-	const header = protocol.BatchHeaderSize
-	packed, err = codec.Compress(slices.Grow(bench.packed[:0], header)[:header], records)
-	if err != nil {
-		return nil, err
-	}
-	if len(packed) < header {
-		return nil, errors.New("the codec did not append to what it was given")
-	}
-	bench.packed = packed
-	if len(packed) >= header+len(records) {
-		return nil, nil
-	}
-	return bytes.Clone(packed), nil // as large as it is: the budget counts it
 }
 
 // batchAnswered counts a batch whose callbacks have all returned.

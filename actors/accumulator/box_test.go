@@ -96,6 +96,28 @@ func (s *stage) lead(pid *actor.PID, id, epoch int32) {
 	s.box.Assign(messages.AssignLeader{Broker: pid, ID: id, LeaderEpoch: epoch})
 }
 
+// TestTakeByAnOlderTurn: the turn of a broker began before a batch came back that was lost
+// by another one, and asks for the partition since it was ready before. Its time is too
+// early for the batch, and nobody else would tell it that it no longer is.
+func TestTakeByAnOlderTurn(t *testing.T) {
+	s := newStage(t)
+	var told atomic.Int32
+	s.lead(s.broker(func(*messages.PartitionReady) { told.Add(1) }), 1, 1)
+	if s.append("v", nil) != messages.Appended {
+		t.Fatal("not appended")
+	}
+	s.box.Urge()
+	eventually(t, "the partition to be ready", func() bool { return told.Load() == 1 })
+	old := s.request(1, messages.Class{Lane: messages.LaneProduce, Acks: messages.AcksAll})
+	s.box.mu.Lock()
+	s.box.state.retryAt = old.Now.Add(1)
+	s.box.mu.Unlock()
+	if b, status := s.box.Take(old); b != nil || status != messages.TakeDone {
+		t.Fatalf("took %v, %v", b, status)
+	}
+	eventually(t, "the partition to be ready again", func() bool { return told.Load() == 2 })
+}
+
 func (s *stage) request(id int32, class messages.Class) messages.TakeRequest {
 	return messages.TakeRequest{
 		Now: s.box.settings.Clock.Now(), Broker: id, Identity: messages.Identity{ProducerID: 7, Generation: 1}, Class: class,

@@ -91,11 +91,11 @@ func TestCrashOverAnAnswer(t *testing.T) {
 func TestCrashesAgainAndAgain(t *testing.T) {
 	r, a, got := inFlight(t)
 	for range maxCrashes {
-		if err := r.s.mend(r.now); err != nil {
+		if err := r.s.crashed(r.now); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := r.s.mend(r.now); !errors.Is(err, errCrashesAgain) {
+	if err := r.s.crashed(r.now); !errors.Is(err, errCrashesAgain) {
 		t.Fatal(err)
 	}
 	r.effects()

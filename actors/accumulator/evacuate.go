@@ -49,6 +49,7 @@ func (b *Box) MoveTo(next messages.Appender) {
 	to.state.inherit(leaving, to)
 	both = false
 	b.mu.Unlock()
+	to.mendFirst()
 	to.state.review(to.settings.Clock.Now())
 	held = false
 	to.unlock(seams.Never)

@@ -41,10 +41,7 @@ func (b *Box) guarded(what string, decide func(*State)) (ok bool) {
 			b.survive(&held, recover(), what)
 		}
 	}()
-	if b.state.suspect {
-		b.mend(b.settings.Clock.Now())
-		b.state.crashes-- // a new incarnation counts it
-	}
+	b.mendFirst()
 	decide(&b.state)
 	held = false
 	b.unlock(seams.Never)
@@ -90,9 +87,17 @@ func crashStatus(a *messages.Admission) messages.AppendStatus {
 	return messages.AppendCrashed
 }
 
-// mend is called under the lock after a crash, the actor's or a caller's.
-func (b *Box) mend(now seams.Instant) {
-	if err := b.state.mend(now); err != nil {
+// mendFirst is called under the lock by whoever decides anything but an append: a crash
+// may have left half of a decision, and the accumulator not had its turn yet.
+func (b *Box) mendFirst() {
+	if b.state.suspect {
+		b.mended(b.state.mend(b.settings.Clock.Now()))
+	}
+}
+
+// mended reports what mending could not save.
+func (b *Box) mended(err error) {
+	if err != nil {
 		b.settings.Log.Error().Err(err).Str("topic", b.state.topic).Int32("partition", b.state.partition).
 			Msg("accumulator crashed with a damaged state; its records fail")
 	}

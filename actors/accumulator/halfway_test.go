@@ -6,8 +6,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/troupe-kafka/troupe/codecs"
 	"github.com/troupe-kafka/troupe/messages"
 	"github.com/troupe-kafka/troupe/protocol"
+	"github.com/troupe-kafka/troupe/seams"
 )
 
 // Decisions that crash half-way. What of them a seed comes to is in the simulation
@@ -204,4 +206,81 @@ func TestSuspectPartitionIsNotTaken(t *testing.T) {
 	if b, _ := r.box.Take(ask); b == nil {
 		t.Error("nor taken")
 	}
+}
+
+// TestDamagedBatchEnds: what is wrong with a batch must not keep it from ending, nor the
+// partition from going on.
+func TestDamagedBatchEnds(t *testing.T) {
+	got := make(answersOf)
+	r := newRig(t, testConfig())
+	_, executor := r.enact()
+	r.append(admission("a", got.callback("a")))
+	r.s.open.tail = make([]byte, 0, 1<<20) // of no chunk
+	r.s.unanswered++                       // nor is the count right
+	r.box.adopt()
+	executor.run()
+	if d := got["a"]; len(d) != 1 || !errors.Is(d[0].Err, messages.ErrInternal) {
+		t.Errorf("%+v", d)
+	}
+	if r.s.closed != nil {
+		t.Errorf("the partition is closed: %v", r.s.closed)
+	}
+}
+
+// TestCrashIsJudgedOnce: somebody else's turn may mend the state before the actor that
+// crashed is there again. A record that comes in between has nothing to do with it.
+func TestCrashIsJudgedOnce(t *testing.T) {
+	got := make(answersOf)
+	r := newRig(t, testConfig())
+	_, executor := r.enact()
+	r.s.crashes, r.s.suspect = maxCrashes-1, true
+	r.append(admission("before", got.callback("before")))
+	r.box.Urge()
+	r.append(admission("after", got.callback("after")))
+	r.box.adopt()
+	executor.run()
+	if len(got["before"])+len(got["after"]) != 0 {
+		t.Errorf("%+v", got)
+	}
+	r.box.adopt() // one too many
+	executor.run()
+	if len(got["before"]) != 1 || len(got["after"]) != 1 {
+		t.Errorf("%+v", got)
+	}
+	if r.append(admission("later", got.callback("later"))) != messages.Appended {
+		t.Fatal("it is closed")
+	}
+	r.box.adopt() // counted anew
+	executor.run()
+	if len(got["later"]) != 0 {
+		t.Errorf("%+v", got["later"])
+	}
+}
+
+// TestCodecEndsWhileSuspect: whose executor it is would not survive a crash, nor anybody
+// else the lock that it kept.
+func TestCodecEndsWhileSuspect(t *testing.T) {
+	got := make(answersOf)
+	r := opened(t, got, nil)
+	_, executor := r.enact()
+	r.box.RegisterHandlers(nil, idleDispatcher{})
+	r.flight(got, "a", "b")
+	c := admission("squeeze squeeze squeeze squeeze squeeze squeeze squeeze", got.callback("c"))
+	c.Codec = codecs.Snappy
+	r.append(c)
+	r.s.sealOpen(r.now)
+	r.box.mu.Lock()
+	r.box.unlock(seams.Never) // the codec has it
+	r.crashAt(messages.BatchTakenBack, 1)
+	r.box.Assign(messages.AssignLeader{ID: -1, LeaderEpoch: 2})
+	if !crashes(r.box.step) {
+		t.Fatal("nothing crashed")
+	}
+	if crashes(executor.run) {
+		t.Error("the codec's goroutine crashes")
+	}
+	if !r.box.mu.TryLock() {
+		t.Fatal("the lock is lost")
+	}
+	r.box.mu.Unlock()
 }

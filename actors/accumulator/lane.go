@@ -9,9 +9,10 @@ import (
 	"github.com/troupe-kafka/troupe/seams"
 )
 
-// lane is where the user's callbacks of one partition run: one turn of the
-// executor while there is anything to answer, in the order of settlement. A
-// callback that blocks holds up its own partition's answers and nothing else.
+// lane is where the user's callbacks of one partition run: one work of an executor
+// while there is anything to answer, in the order of settlement. A callback that
+// blocks holds up its own partition's answers, and others' as little as the executor
+// lets it.
 type lane struct {
 	box *Box
 	run func()

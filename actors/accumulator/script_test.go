@@ -246,7 +246,7 @@ func (s *script) run(word string, words []string) error {
 		if _, torn := o["torn"]; torn {
 			s.s.backlogBytes++
 		}
-		if err := s.s.mend(s.now); err != nil {
+		if err := s.s.crashed(s.now); err != nil {
 			s.say("mended: everything failed")
 		}
 		s.step()

@@ -79,7 +79,7 @@ func (s *State) mend(now seams.Instant) error {
 	a := s.settling
 	s.settling = nil
 	err := s.invariant()
-	if s.crashes++; err == nil && s.crashes > maxCrashes {
+	if err == nil && s.crashes > maxCrashes {
 		err = errCrashesAgain
 	}
 	if err == nil {
@@ -90,10 +90,17 @@ func (s *State) mend(now seams.Instant) error {
 		return nil
 	}
 	closed := s.closed
+	defer func() { // also if it crashes over one of them: what comes next goes on
+		s.closed, s.needsEpoch, s.crashes = closed, true, 0
+	}()
 	s.failAll(fmt.Errorf("%w: %w", messages.ErrInternal, errRestartBroken))
-	s.closed = closed
-	s.needsEpoch = true
 	return err
+}
+
+// crashed is mend for a new incarnation of the actor.
+func (s *State) crashed(now seams.Instant) error {
+	s.crashes++
+	return s.mend(now)
 }
 
 // failAll answers every record and refuses more.
@@ -109,14 +116,10 @@ func (s *State) failAll(cause error) {
 		s.discard(open)
 	}
 	for b := s.unsettled.first; b != nil; b = s.unsettled.first {
-		if !b.sealed {
-			b.trimTail()
-			b.sealed = true
-		}
 		if b.failing {
 			s.unsettled.remove(b) // it crashed over this one: the others get their outcomes
 		}
-		b.failing = true
+		b.failing, b.sealed = true, true
 		status := b.status()
 		if b.attempts > 0 && (s.mending || s.suspect) {
 			status = messages.PossiblyPersisted // the doubt may be what was lost

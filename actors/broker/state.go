@@ -165,7 +165,7 @@ func (s *State) identityChanged(i messages.Identity) {
 	}
 }
 
-// takeInHand is called before a request leaves its ledger, or while it is in none yet.
+// takeInHand is called when a request leaves its ledger, or while it is in none yet.
 func (s *State) takeInHand(requests ...*request) { s.hand = append(s.hand, requests...) }
 
 // putDown says that a request is in a ledger, or that nothing of it is left to do.

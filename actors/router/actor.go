@@ -182,6 +182,7 @@ func (k *keeper) recover(c actor.Context, now seams.Instant) {
 		wanted := parked || t.asked || t.routes.Load() != nil
 		t.mu.Unlock()
 		if !wanted {
+			c.Send(k.Root, &messages.ForgetTopic{Name: t.name})
 			continue
 		}
 		c.Send(k.Root, &messages.TrackTopic{Name: t.name})
@@ -373,12 +374,16 @@ func (k *keeper) update(c actor.Context, info answer) {
 	for _, id := range s.gone {
 		left = append(left, old.boxes[id])
 	}
+	for i, id := range s.gone {
+		delete(k.hinted[t.name], id)
+		k.ending = append(k.ending, ending{left[i : i+1], fmt.Errorf("%w: topic %s has no partition %d any more", messages.ErrUnknownPartition, t.name, id)})
+	}
 	t.refreshed(left...)
 	k.drain(c, t, rt)
-	for _, id := range s.gone {
-		delete(k.hinted[t.name], id)
-		k.Settings.Log.Warn().Str("topic", t.name).Int32("partition", id).Msg("the partition is gone; its records fail")
-		k.end(old.boxes[id], fmt.Errorf("%w: topic %s has no partition %d any more", messages.ErrUnknownPartition, t.name, id))
+	if len(s.gone) > 0 {
+		k.decisions.At("has dropped partitions")
+		k.Settings.Log.Warn().Str("topic", t.name).Ints32("partitions", s.gone).Msg("partitions are gone; their records fail")
+		k.endAll()
 	}
 }
 

@@ -3,6 +3,7 @@ package router
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,10 +14,10 @@ import (
 // Decisions of the router that crash half-way. What seeds come to is in the simulation
 // (decision-crash); here are those that it seldom does.
 
-// crashAt is a tracer with which the router crashes once, at a step, when it has come to
-// it so many times before.
+// crashAt is a tracer with which the router crashes at steps, one after the other: at
+// the first when it has come to it so many times before.
 type crashAt struct {
-	step   string
+	steps  []string
 	before int
 }
 
@@ -24,11 +25,11 @@ func (*crashAt) Received(string, any) {}
 
 // Decides implements messages.DecisionWatcher.
 func (c *crashAt) Decides(_, step string) {
-	if step != c.step {
+	if len(c.steps) == 0 || step != c.steps[0] {
 		return
 	}
 	if c.before--; c.before < 0 {
-		c.step = ""
+		c.steps = c.steps[1:]
 		panic("half-way")
 	}
 }
@@ -38,8 +39,19 @@ var (
 	_ messages.DecisionWatcher = (*crashAt)(nil)
 )
 
-func crashing(step string, before int) func(*messages.Settings, *Config) {
-	return func(s *messages.Settings, _ *Config) { s.Tracer = &crashAt{step, before} }
+func crashing(before int, steps ...string) func(*messages.Settings, *Config) {
+	return func(s *messages.Settings, _ *Config) { s.Tracer = &crashAt{steps, before} }
+}
+
+// noneIsLost checks that each accumulator can be found, or ends.
+func (w *world) noneIsLost(topic string) {
+	w.Helper()
+	live := w.topic(topic).known().live
+	for name, box := range w.boxes {
+		if !slices.Contains(live, messages.Appender(box)) && !box.poisoned() {
+			w.Errorf("%s lives on, and nobody can find it", name)
+		}
+	}
 }
 
 // successor is the partition's latest box but the first.
@@ -59,7 +71,7 @@ func (w *world) recovers() { system.Root.Send(w.keeper, &messages.Crashed{}) }
 // the router crashed when nobody could find them any more. They would go on producing,
 // under numbers that their successors use as well.
 func TestCrashAfterForgettingATopic(t *testing.T) {
-	w := newWorld(t, crashing("has forgotten a topic", 0))
+	w := newWorld(t, crashing(0, "has forgotten a topic"))
 	var o outcomes
 	w.must(record("t", "v"), &o)
 	w.found(topicOf("t", 0, 1))
@@ -76,7 +88,7 @@ func TestCrashAfterForgettingATopic(t *testing.T) {
 // TestCrashAfterRetiringATopic: an idle topic's accumulators end all the same, and who
 // produces for it has it looked up again.
 func TestCrashAfterRetiringATopic(t *testing.T) {
-	w := newWorld(t, crashing("has retired a topic", 0))
+	w := newWorld(t, crashing(0, "has retired a topic"))
 	var o outcomes
 	w.must(record("t", "v"), &o)
 	w.found(topicOf("t", 0))
@@ -94,7 +106,7 @@ func TestCrashAfterRetiringATopic(t *testing.T) {
 func TestCrashBeforeNewRoutes(t *testing.T) {
 	for name, known := range map[string]int{"the first routes": 0, "an added partition": 1} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, crashing("has new routes", known))
+			w := newWorld(t, crashing(known, "has new routes"))
 			var o outcomes
 			w.must(record("t", "v"), &o)
 			for range known {
@@ -119,4 +131,39 @@ func TestCrashBeforeNewRoutes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestTwoCrashesInAMove: the second comes when the move is made again from its start. What
+// the first pass has moved is with accumulators that the second must find.
+func TestTwoCrashesInAMove(t *testing.T) {
+	w := newWorld(t, crashing(0, "has resettled a topic", "has evacuated a topic"))
+	var o outcomes
+	w.must(record("t", "v"), &o)
+	w.found(topicOf("t", 0))
+	again := topicOf("t", 0)
+	again.ID = [16]byte{2}
+	for range 4 {
+		w.found(again)
+		w.recovers()
+	}
+	if w.topic("t").known() == nil {
+		t.Fatal("the topic has no routes")
+	}
+	w.noneIsLost("t")
+}
+
+// TestCrashAfterPartitionsLeft: their accumulators end all the same.
+func TestCrashAfterPartitionsLeft(t *testing.T) {
+	w := newWorld(t, crashing(0, "has dropped partitions"))
+	var o outcomes
+	w.must(record("t", "v"), &o)
+	w.found(topicOf("t", 0, 1))
+	for broker := range int32(2 * missingBeforeGone) {
+		w.foundBy(broker, topicOf("t", 0))
+	}
+	w.recovers()
+	if left := w.boxes["t/1"]; !left.closed {
+		t.Error("the partition has not failed its records")
+	}
+	w.noneIsLost("t")
 }

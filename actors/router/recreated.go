@@ -15,7 +15,9 @@ func (k *keeper) evacuate(t *Topic, old *routes) messages.Identity {
 	defer t.mu.Unlock()
 	t.departLocked(old.live...)
 	t.routes.Store(nil)
-	t.pending = nil
+	if t.pending == old {
+		t.pending = nil // else a move that was cut short has come so far as to have new ones
+	}
 	newest := messages.NoIdentity
 	for _, box := range old.live {
 		if identity := box.Evacuate(createdAgain(t)); identity.Newer(newest) {
