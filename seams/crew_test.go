@@ -2,31 +2,14 @@ package seams
 
 import (
 	"slices"
-	"sync"
-	"sync/atomic"
 	"testing"
 )
 
 // TestCrewIsBounded: never more than so many at a time, and all of them in the end.
 func TestCrewIsBounded(t *testing.T) {
 	const most, works = 3, 200
-	c := NewCrew(NewExecutor(), most)
-	var at, peak, done atomic.Int32
-	var all sync.WaitGroup
-	all.Add(works)
-	for range works {
-		c.Run(func() {
-			defer all.Done()
-			n := at.Add(1)
-			for p := peak.Load(); n > p && !peak.CompareAndSwap(p, n); p = peak.Load() {
-			}
-			done.Add(1)
-			at.Add(-1)
-		})
-	}
-	all.Wait()
-	if peak.Load() > most || done.Load() != works {
-		t.Errorf("%d at a time, %d done", peak.Load(), done.Load())
+	if n := together(NewCrew(NewExecutor(), most), works, func() {}); n > most {
+		t.Errorf("%d at a time", n)
 	}
 }
 

@@ -82,22 +82,8 @@ func TestPoolRelievesWhoIsLate(t *testing.T) {
 func TestPoolRelievesWhoWaits(t *testing.T) {
 	const works, each = 4000, 500 * time.Microsecond
 	p := NewPool(NewExecutor(), NewClock(), 2)
-	var at, peak atomic.Int32
-	var ended sync.WaitGroup
-	ended.Add(works)
-	for range works {
-		p.Run(func() {
-			defer ended.Done()
-			n := at.Add(1)
-			for m := peak.Load(); n > m && !peak.CompareAndSwap(m, n); m = peak.Load() {
-			}
-			time.Sleep(each)
-			at.Add(-1)
-		})
-	}
-	ended.Wait()
-	if peak.Load() < 16 {
-		t.Errorf("%d at a time at the most", peak.Load())
+	if n := together(p, works, func() { time.Sleep(each) }); n < 16 {
+		t.Errorf("%d at a time at the most", n)
 	}
 	settled(t, p)
 }
@@ -107,24 +93,29 @@ func TestPoolRelievesWhoWaits(t *testing.T) {
 func TestPoolIsBounded(t *testing.T) {
 	const most, works = 3, 2000
 	p := NewPool(NewExecutor(), stillClock{NewClock()}, most)
+	if n := together(p, works, runtime.Gosched); n > most {
+		t.Errorf("%d at a time, want %d at the most", n, most)
+	}
+	settled(t, p)
+}
+
+// together runs works and returns how many of them ran at a time at the most.
+func together(e Executor, works int, work func()) int {
 	var at, peak atomic.Int32
 	var ended sync.WaitGroup
 	ended.Add(works)
 	for range works {
-		p.Run(func() {
+		e.Run(func() {
 			defer ended.Done()
 			n := at.Add(1)
 			for m := peak.Load(); n > m && !peak.CompareAndSwap(m, n); m = peak.Load() {
 			}
-			runtime.Gosched()
+			work()
 			at.Add(-1)
 		})
 	}
 	ended.Wait()
-	if peak.Load() > most {
-		t.Errorf("%d at a time, want %d at the most", peak.Load(), most)
-	}
-	settled(t, p)
+	return int(peak.Load())
 }
 
 // stillClock has timers that never fire.
