@@ -185,7 +185,9 @@ func TestJavaBatching(t *testing.T) {
 		if err := cluster.MoveTopicPartition("t", 0, 1); err != nil {
 			t.Fatal(err)
 		}
-		if d := got.wait(t, 1)[0]; d.Err != nil || d.Attempts != 2 || !errors.Is(d.LastBrokerError, protocol.NotLeaderOrFollower) {
+		// The news of the move may be quicker than the answer to the first attempt, which
+		// is no news then.
+		if d := got.wait(t, 1)[0]; d.Err != nil || d.Attempts != 2 || d.LastBrokerError != nil && !errors.Is(d.LastBrokerError, protocol.NotLeaderOrFollower) {
 			t.Errorf("%+v", d)
 		}
 	})
