@@ -454,15 +454,20 @@ func (r *run) blame(p *produced) {
 	switch {
 	case p.key == nil && err == nil:
 		r.violation(WrongOutcome, "record %d has no key and was acknowledged in a compacted topic", p.tag)
-	case p.key != nil && errors.Is(err, protocol.InvalidRecord) && !errors.Is(err, messages.ErrRefusedWithBatch) && !otherwise(err) && r.namesRecords():
+	case p.key != nil && errors.Is(err, protocol.InvalidRecord) && !errors.Is(err, messages.ErrRefusedWithBatch) && !otherwise(err) && !r.crashedOver(err) && r.namesRecords():
 		r.violation(WrongOutcome, "record %d has a key and was blamed: %v", p.tag, err)
 	}
+}
+
+// crashedOver reports whether an error is about a decision that was made to crash.
+func (r *run) crashedOver(err error) bool {
+	return errors.Is(err, messages.ErrInternal) && r.faults.counts.Kinds[DecisionCrash] > 0
 }
 
 // otherwise reports whether a record failed for another reason than the broker's
 // last word, which its error names as well.
 func otherwise(err error) bool {
-	for _, reason := range []error{messages.ErrInternal, messages.ErrUnknownPartition, messages.ErrDeliveryTimeout, messages.ErrRetriesExhausted, messages.ErrInvalidContext, messages.ErrFatal, messages.ErrClosed, context.DeadlineExceeded, context.Canceled} {
+	for _, reason := range []error{messages.ErrUnknownPartition, messages.ErrDeliveryTimeout, messages.ErrRetriesExhausted, messages.ErrInvalidContext, messages.ErrFatal, messages.ErrClosed, context.DeadlineExceeded, context.Canceled} {
 		if errors.Is(err, reason) {
 			return true
 		}

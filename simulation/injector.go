@@ -20,7 +20,7 @@ type place struct {
 	partition int32
 	actor     string // the path of one
 	message   any    // that it is about to handle
-	step      string // of a batch, that it decides on
+	step      string // that it has come to in a decision
 }
 
 func (p place) is(target string) bool {

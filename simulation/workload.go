@@ -306,8 +306,7 @@ func (l *workload) refuse(r *produced, err error) bool {
 	case errors.Is(err, messages.ErrFatal) && l.run.ended():
 	case errors.Is(err, messages.ErrUnknownPartition) && int(r.partition) >= partitionsOf(r.topic):
 		// It waited for room in the parking until the partitions were known.
-	case errors.Is(err, messages.ErrInternal) && l.run.faults.counts.Kinds[DecisionCrash] > 0:
-		// The decision that crashed was about it.
+	case l.run.crashedOver(err):
 	default:
 		l.run.violation(WrongOutcome, "record %d was refused: %v", r.tag, err)
 	}
