@@ -152,18 +152,23 @@ func (w *wakes) Throughput() int { return 1 }
 // TestDeadlineOnTheWay: a record's time is over while its batch is on the way to another
 // partition. The actor there has a turn for it, since no timer is set.
 func TestDeadlineOnTheWay(t *testing.T) {
-	r := newRig(t, testConfig())
-	r.enact()
-	r.append(admission("late", func(messages.Delivery) {}))
-	r.s.sealOpen(r.now)
-	r.now = r.now.Add(r.s.deliveryTimeout + time.Second)
-	next := r.successor()
-	var turns wakes
-	next.box.RegisterHandlers(nil, &turns)
-	r.box.Evacuate(messages.ErrUnknownPartition)
-	r.box.MoveTo(next.box)
-	if turns.n == 0 {
-		t.Error("nobody looks at the deadline")
+	for _, codec := range []codecs.ID{codecs.None, codecs.Snappy} {
+		r := newRig(t, testConfig())
+		r.enact()
+		a := admission(strings.Repeat("squeeze", 30), func(messages.Delivery) {})
+		a.Codec = codec
+		r.append(a)
+		r.s.sealOpen(r.now)
+		r.effects() // a codec has it
+		r.now = r.now.Add(r.s.deliveryTimeout + time.Second)
+		next := r.successor()
+		var turns wakes
+		next.box.RegisterHandlers(nil, &turns)
+		r.box.Evacuate(messages.ErrUnknownPartition)
+		r.box.MoveTo(next.box)
+		if turns.n == 0 {
+			t.Errorf("codec %v: nobody looks at the deadline", codec)
+		}
 	}
 }
 
