@@ -23,7 +23,7 @@ func (p *Panic) Unwrap() error {
 }
 
 // Expected is what an actor fails with when that is no bug. It reaches the
-// supervisor as it is.
+// supervisor as it is, and nobody asks for its stack.
 type Expected interface {
 	error
 	ExpectedFailure()
@@ -39,11 +39,15 @@ func panicOf(reason any) any {
 }
 
 // Described is a recovered reason as text, with where it happened: in the actor
-// that failed, or else in the caller, which must be a deferred function.
+// that failed, or else in the caller, which must be a deferred function. What was
+// expected has no stack.
 func Described(reason any) (text, stack string) {
 	var p *Panic
 	if err, ok := reason.(error); ok && errors.As(err, &p) {
 		return p.Error(), string(p.Stack)
+	}
+	if err, ok := reason.(Expected); ok {
+		return err.Error(), ""
 	}
 	return fmt.Sprint(reason), string(debug.Stack())
 }

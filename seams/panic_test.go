@@ -36,4 +36,7 @@ func TestPanicKeepsItsStack(t *testing.T) {
 	if got := recovered(func() { panic(ended) }); got != any(ended) {
 		t.Errorf("an expected failure became %v", got)
 	}
+	if text, stack := Described(ended); text != "mine" || stack != "" {
+		t.Errorf("an expected failure is described as %q with a stack of %d bytes", text, len(stack))
+	}
 }

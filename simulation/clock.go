@@ -244,7 +244,7 @@ func (v *virtualContext) Done() <-chan struct{} { return v.done }
 // Err implements context.Context.
 func (v *virtualContext) Err() error {
 	if v.fails != nil && v.fails() {
-		panic(plannedPanic)
+		panic(misbehaved{})
 	}
 	return v.err
 }

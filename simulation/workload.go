@@ -345,7 +345,7 @@ func (l *workload) callback(d messages.Delivery) {
 		l.run.scheduler.sleep(time.Duration(f.For))
 	}
 	if l.run.faults.happens(CallbackPanics, at) != nil {
-		panic(plannedPanic)
+		panic(misbehaved{})
 	}
 }
 

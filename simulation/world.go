@@ -427,25 +427,29 @@ func (l *logWatch) WriteLevel(level zerolog.Level, line []byte) (int, error) {
 		_, _ = fmt.Fprintf(w.config.Log, "%12v %s", time.Duration(w.clock.now), line)
 	}
 	text := string(line)
-	if level >= zerolog.ErrorLevel && !strings.Contains(text, `"panic":"`+plannedCrash+`"`) && !strings.Contains(text, plannedPanic) && (w.excused == nil || !w.excused(text)) {
+	if level >= zerolog.ErrorLevel && !strings.Contains(text, `"panic":"`+planned) && (w.excused == nil || !w.excused(text)) {
 		w.violation(RuntimeError, "the runtime logged: %s", strings.TrimSpace(text))
 	}
 	return len(line), nil
 }
 
-// crashed is what an actor panics with when a fault says so, and plannedPanic
-// what a callback does.
-type crashed struct{}
+// planned begins what is said about each panic that a fault asked for.
+const planned = "a planned "
+
+// crashed is what an actor panics with then, misbehaved what a user's code does.
+type (
+	crashed    struct{}
+	misbehaved struct{}
+)
 
 // Error implements error.
-func (crashed) Error() string { return plannedCrash }
+func (crashed) Error() string    { return planned + "crash of an actor" }
+func (misbehaved) Error() string { return planned + "panic of a callback" }
 
-// ExpectedFailure implements seams.Expected: nobody needs the stack.
-func (crashed) ExpectedFailure() {}
-
-const plannedCrash = "a planned crash of an actor"
-
-const plannedPanic = "a planned panic of a callback"
+// ExpectedFailure implements seams.Expected: nobody needs the stack, and to take it
+// down is a good part of a run.
+func (crashed) ExpectedFailure()    {}
+func (misbehaved) ExpectedFailure() {}
 
 // crash makes an actor fail instead of handling a message. Faults without a
 // target happen to the runtime's actors alone.

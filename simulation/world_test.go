@@ -269,7 +269,7 @@ func TestOnlyPlannedPanicsAreExcused(t *testing.T) {
 	for _, c := range []struct {
 		reason  any
 		planned bool
-	}{{crashed{}, true}, {plannedPanic, true}, {errors.New("a bug"), false}, {&seams.Panic{Reason: "index out of range"}, false}} {
+	}{{crashed{}, true}, {misbehaved{}, true}, {errors.New("a bug"), false}, {&seams.Panic{Reason: "index out of range"}, false}} {
 		w := &World{}
 		s := messages.Settings{Log: zerolog.New(&logWatch{w})}
 		s.LogPanic(c.reason).Msg("an actor panicked")
