@@ -7,14 +7,16 @@ import (
 	"github.com/troupe-kafka/troupe/seams"
 )
 
-// mostAsked bounds the brokers that one question is put to at the same time: one,
-// and another when the first is silent. A cluster that is slow as a whole must not
-// get the same question from every client as often as it has brokers.
-const mostAsked = 2
+// mostAsked bounds the brokers that one question is put to at the same time. Each is
+// given twice the time of the one before until another is asked as well: a cluster
+// that is slow as a whole must not get the same question from every client as often
+// as it has brokers.
+const mostAsked = 4
 
 // Question is something that any broker can answer, metadata or a producer id. It
 // is put to one; if that one is silent for Hedge, it is put to another as well,
-// and the first answer counts. Whoever asks keeps one Question and puts it again
+// to a third if both are silent for twice as long, and so on up to mostAsked, and the
+// first answer counts. Whoever asks keeps one Question and puts it again
 // and again. It does no I/O and is told the time.
 type Question struct {
 	// Hedge is for how long a broker may be silent before another is asked too.
@@ -40,8 +42,18 @@ func (q *Question) Open() bool { return len(q.asked) > 0 }
 func (q *Question) Put(broker int32, now seams.Instant) int {
 	q.ticket++
 	q.asked = append(q.asked, asked{q.ticket, broker, now})
-	q.another = now.Add(q.Hedge)
+	q.another = q.patience()
 	return q.ticket
+}
+
+// patience is when those that are asked have been silent for long enough.
+func (q *Question) patience() seams.Instant {
+	n := len(q.asked) - 1
+	at := q.asked[n].at
+	for range 1 << n {
+		at = at.Add(q.Hedge)
+	}
+	return at
 }
 
 // WantsAnother reports whether the brokers that were asked have been silent for
@@ -81,12 +93,12 @@ func (q *Question) Expired(now seams.Instant) (ticket int, ok bool) {
 	return 0, false
 }
 
-// Failed takes out the request with a ticket. Another that is open goes on alone,
-// and somebody else is asked as well when it has been silent for long enough.
+// Failed takes out the request with a ticket. Others that are open go on without it,
+// and somebody else is asked as well when they have been silent for long enough.
 func (q *Question) Failed(ticket int) {
 	q.asked = slices.DeleteFunc(q.asked, func(a asked) bool { return a.ticket == ticket })
 	if q.Open() {
-		q.another = q.asked[0].at.Add(q.Hedge)
+		q.another = q.patience()
 	}
 }
 

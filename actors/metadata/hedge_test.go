@@ -43,8 +43,9 @@ func (d *desk) late(r *messages.ControlRequest, a *kmsg.MetadataResponse, lost e
 	}
 }
 
-// TestASilentBrokerIsHedged: another is asked as well, only one, and the first
-// answer counts, whoever gives it. The later one changes nothing: it may be older.
+// TestASilentBrokerIsHedged: another is asked as well, and the first answer counts,
+// whoever gives it. The later one changes nothing: it may be older. A third waits for
+// twice the time.
 func TestASilentBrokerIsHedged(t *testing.T) {
 	for _, quicker := range []int{0, 1} {
 		d, first := refreshing(t)
@@ -59,7 +60,7 @@ func TestASilentBrokerIsHedged(t *testing.T) {
 		if r := d.step(d.now); r != nil {
 			t.Fatalf("broker %d is asked, too", r.Broker)
 		}
-		if at := d.nextDeadline(); at != d.now.Add(37*time.Second) {
+		if at := d.nextDeadline(); at != d.now.Add(3*time.Second) {
 			t.Errorf("the refresh waits for %v, with two brokers asked", at.Sub(d.now))
 		}
 		if v := d.reply(both[quicker], cluster(3, topic("a", 1, 7))); v.Version != 2 || v.AnsweredBy != both[quicker].Broker {
@@ -189,19 +190,26 @@ func TestTheHedgeIsLeft(t *testing.T) {
 	d.reply(second, cluster(3, topic("a", 1, 6)))
 }
 
-// TestAllAreSilent: the oldest request fails when its time is over, and its place
-// is taken by another.
+// TestAllAreSilent: each waits for twice the time of the one before. The oldest
+// request fails when its time is over, and its place is taken by another.
 func TestAllAreSilent(t *testing.T) {
 	d, first := refreshing(t)
 	second := d.after(2 * time.Second)
-	third := d.after(38 * time.Second)
-	fourth := d.after(2 * time.Second)
+	third := d.after(4 * time.Second)
+	fourth := d.after(8 * time.Second)
+	d.now = d.now.Add(26 * time.Second)
+	if r := d.step(d.now); r != nil {
+		t.Fatalf("broker %d is asked without a wait", r.Broker)
+	}
+	if again := d.after(100 * time.Millisecond); again.Broker != first.Broker {
+		t.Errorf("broker %d is asked twice at a time", again.Broker)
+	}
 	brokers := []int32{first.Broker, second.Broker, third.Broker, fourth.Broker}
 	slices.Sort(brokers)
 	if len(slices.Compact(brokers)) != 4 {
 		t.Errorf("asked %v", brokers)
 	}
-	d.late(second, cluster(3, topic("a", 1, 6)), nil) // given up
+	d.late(first, cluster(3, topic("a", 1, 6)), nil) // given up
 	d.reply(third, cluster(3, topic("a", 1, 6)))
 }
 

@@ -19,10 +19,12 @@ const silentSeeds = 20
 
 // silent is a broker that takes connections and requests, and answers nothing
 // from its nth request on.
-func silent(from int) (faults []simulation.Fault) {
+func silent(from int) []simulation.Fault { return silentBroker("broker-1", from) }
+
+func silentBroker(name string, from int) (faults []simulation.Fault) {
 	for n := range 200 {
 		faults = append(faults, simulation.Fault{
-			Kind: simulation.SlowAnswer, Target: "broker-1", Nth: from + n, For: simulation.Duration(24 * time.Hour),
+			Kind: simulation.SlowAnswer, Target: name, Nth: from + n, For: simulation.Duration(24 * time.Hour),
 		})
 	}
 	return faults
@@ -82,6 +84,22 @@ func TestASilentBootstrapAddress(t *testing.T) {
 	}
 	if none < troupe.DefaultConnectionTimeout {
 		t.Errorf("%v without hedges: the silent broker is not asked in any of these worlds", none)
+	}
+}
+
+// TestTwoSilentBrokers of three: whoever meets both waits for a hedge and for one of
+// twice the time, and not for a request to time out.
+func TestTwoSilentBrokers(t *testing.T) {
+	const began = time.Second
+	faults := append(silentBroker("broker-1", 50), silentBroker("broker-2", 4)...)
+	faults = append(faults, simulation.Fault{Kind: simulation.LeaderMoves, At: simulation.Duration(began), Target: topicName + "/0", Pick: 2 << 8})
+	hedge, none := slowest(t, 0, began, faults), slowest(t, 0, began, faults, unhedged)
+	t.Logf("the partition goes on after %v, without hedges %v", hedge, none)
+	if hedge > troupe.DefaultSlowRequest+3*troupe.DefaultMetadataHedge {
+		t.Errorf("it takes %v", hedge)
+	}
+	if none < troupe.DefaultRequestTimeout-began {
+		t.Errorf("%v without hedges: a silent broker is not asked in any of these worlds", none)
 	}
 }
 
