@@ -368,6 +368,9 @@ func (b *Box) step() {
 	b.state.review(now)
 	b.waitForLinger(now)
 	at := b.state.nextDeadline(now)
+	if len(b.leaving) > 0 {
+		at = min(at, b.expireLeaving(now))
+	}
 	held = false
 	b.unlock(at)
 }

@@ -1,6 +1,8 @@
 package accumulator
 
 import (
+	"slices"
+
 	"github.com/troupe-kafka/troupe/messages"
 	"github.com/troupe-kafka/troupe/seams"
 )
@@ -25,6 +27,7 @@ func (b *Box) Evacuate(cause error) messages.Identity {
 		}
 		s.mark(flushes...)
 	})
+	b.Signal() // for their deadlines: a crash of the router may keep them here
 	return identity
 }
 
@@ -95,6 +98,30 @@ func (s *State) inherit(leaving []*batch, box *Box) {
 		s.pending = append(s.pending, b)
 		s.backlogBytes += b.bytes
 	}
+}
+
+// expireLeaving answers the records whose time is over while their batches wait for the
+// topic's next creation, and returns when to look again. A batch is taken out first: it
+// must not be in two lines when a crash is mended.
+func (b *Box) expireLeaving(now seams.Instant) seams.Instant {
+	at := seams.Never
+	for i := 0; i < len(b.leaving); {
+		p := b.leaving[i]
+		if b.state.hasEnded(p, now) {
+			b.leaving = slices.Delete(b.leaving, i, i+1)
+			b.state.stay([]*batch{p})
+			b.state.expireWaiting(p, now)
+			if p.settled {
+				continue
+			}
+			b.state.unsettled.remove(p)
+			b.state.unanswered -= int64(p.live())
+			b.leaving = slices.Insert(b.leaving, i, p)
+		}
+		at = min(at, b.state.recordsEnd(p, now))
+		i++
+	}
+	return at
 }
 
 // stay takes batches back that have nowhere to go: they fail with all others.

@@ -106,14 +106,7 @@ func (s *State) sweep(now seams.Instant) {
 			continue
 		}
 		s.backlogBytes -= b.bytes
-		if b.attempts == 0 {
-			s.expireUnsent(b, now)
-		} else {
-			s.answerHandedOver(b, now)
-			if b.live() == 0 {
-				s.fail(b, messages.ErrDeliveryTimeout, b.status())
-			}
-		}
+		s.expireWaiting(b, now)
 		if !b.settled {
 			s.backlogBytes += b.bytes
 			kept = append(kept, b)
@@ -128,6 +121,18 @@ func (s *State) sweep(now seams.Instant) {
 		if s.hasEnded(b, now) {
 			s.answerHandedOver(b, now)
 		}
+	}
+}
+
+// expireWaiting answers the records of a batch in line whose time is over.
+func (s *State) expireWaiting(b *batch, now seams.Instant) {
+	if b.attempts == 0 {
+		s.expireUnsent(b, now)
+		return
+	}
+	s.answerHandedOver(b, now)
+	if b.live() == 0 {
+		s.fail(b, messages.ErrDeliveryTimeout, b.status())
 	}
 }
 
@@ -186,36 +191,39 @@ func (s *State) lingering(now seams.Instant) seams.Instant {
 // for the end of a linger.
 func (s *State) nextDeadline(now seams.Instant) seams.Instant {
 	at := seams.Never
-	consider := func(b *batch) {
-		if b.live() == 0 {
-			return
-		}
-		deadline := b.oldestAdmission().Add(s.deliveryTimeout)
-		if deadline <= now {
-			// The oldest are answered already; the next ones are due later.
-			deadline = b.dueAfter(now, s.deliveryTimeout)
-		}
-		at = min(at, deadline)
-		if len(b.side.contexts) > 0 {
-			at = min(at, now.Add(contextSweep))
-		}
-	}
 	if o := s.open; o != nil && o.count > 0 {
-		consider(o)
+		at = s.recordsEnd(o, now)
 	}
 	if len(s.pending) > 0 {
 		for _, b := range s.pending {
-			consider(b)
+			at = min(at, s.recordsEnd(b, now))
 		}
 		if s.retryAt > now {
 			at = min(at, s.retryAt)
 		}
 	}
 	for _, b := range s.inFlight {
-		consider(b)
+		at = min(at, s.recordsEnd(b, now))
 		if !s.slow {
 			at = min(at, b.current.taken.Add(s.slowRequest+1))
 		}
 	}
 	return at
+}
+
+// recordsEnd is when to look at a batch's records again: when the time of one is over,
+// or its context may be.
+func (s *State) recordsEnd(b *batch, now seams.Instant) seams.Instant {
+	if b.live() == 0 {
+		return seams.Never
+	}
+	deadline := b.oldestAdmission().Add(s.deliveryTimeout)
+	if deadline <= now {
+		// The oldest are answered already; the next ones are due later.
+		deadline = b.dueAfter(now, s.deliveryTimeout)
+	}
+	if len(b.side.contexts) > 0 {
+		deadline = min(deadline, now.Add(contextSweep))
+	}
+	return deadline
 }

@@ -284,3 +284,64 @@ func TestCodecEndsWhileSuspect(t *testing.T) {
 	}
 	r.box.mu.Unlock()
 }
+
+// TestDeadlineOfWhatWaitsToMove: a crash of the router may leave batches waiting for a
+// creation of the topic of which nobody hears. Their records are answered when their
+// time is over all the same, also when that crashes half-way; the others can still move.
+func TestDeadlineOfWhatWaitsToMove(t *testing.T) {
+	for name, crash := range map[string]bool{"": false, "crash": true} {
+		got := make(answersOf)
+		r := newRig(t, testConfig())
+		_, executor := r.enact()
+		r.assign(1, 1)
+		add := func(names ...string) {
+			for _, name := range names {
+				if status := r.append(admission(name, got.callback(name))); status != messages.Appended {
+					t.Fatal(name, status)
+				}
+			}
+			r.s.sealOpen(r.now)
+			r.effects()
+		}
+		add("refused")
+		a, _ := r.take(toLeader)
+		r.deliver(a, errorResult(protocol.NotLeaderOrFollower, -1))
+		a.WriteEnded()
+		r.effects()
+		add("waiting")
+		r.now = r.now.Add(r.s.deliveryTimeout / 2)
+		add("younger")
+		var turns wakes
+		r.box.RegisterHandlers(nil, &turns)
+		r.box.Evacuate(messages.ErrUnknownPartition)
+		if turns.n == 0 {
+			t.Error("nobody has a turn to look at their deadlines")
+		}
+		r.box.step()
+		if at := r.box.timing; at != r.now.Add(r.s.deliveryTimeout/2) {
+			t.Errorf("%s: the timer is set to %v from now", name, at.Sub(r.now))
+		}
+		r.now = r.now.Add(r.s.deliveryTimeout / 2)
+		if crash {
+			r.crashAt(messages.BatchFailed, 1)
+			if !crashes(r.box.step) {
+				t.Fatal("nothing crashed")
+			}
+		}
+		r.box.step()
+		executor.run()
+		for _, late := range []string{"refused", "waiting"} {
+			d := got[late]
+			if len(d) != 1 || !errors.Is(d[0].Err, messages.ErrDeliveryTimeout) && !crash {
+				t.Errorf("%s: %s: %+v", name, late, d)
+			}
+		}
+		next := r.successor()
+		r.box.MoveTo(next.box)
+		if len(got["younger"]) != 0 || r.box.Unanswered() != 0 || next.box.Unanswered() != 1 {
+			t.Errorf("%s: younger: %+v, %d and %d records have no outcome", name, got["younger"], r.box.Unanswered(), next.box.Unanswered())
+		}
+		r.check()
+		next.check()
+	}
+}

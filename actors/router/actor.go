@@ -179,7 +179,7 @@ func (k *keeper) recover(c actor.Context, now seams.Instant) {
 		t.rouse()
 		t.mu.Lock()
 		parked := len(t.parked) > 0
-		wanted := parked || t.asked || t.routes.Load() != nil
+		wanted := parked || t.asked || t.routes.Load() != nil || k.moving[t] != nil
 		t.mu.Unlock()
 		if !wanted {
 			c.Send(k.Root, &messages.ForgetTopic{Name: t.name})
