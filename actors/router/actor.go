@@ -58,8 +58,9 @@ type keeper struct {
 	parkedIn  map[*Topic]bool
 	swept     []*Topic // scratch of parkedTopics
 	absent    map[string]absences
-	doubted   map[*Topic]bool    // whose last answer was not believed
-	moving    map[*Topic]*routes // of the last creation of topics, should a move to the next be cut short
+	doubted   map[*Topic]bool          // whose last answer was not believed
+	moving    map[*Topic]*routes       // of the last creation of topics, should a move to the next be cut short
+	unrouted  map[*Topic]seams.Instant // since when nobody wanted topics without routes; Never: they are forgotten
 	crashes   int
 	stopping  bool
 	decisions messages.Decisions
@@ -83,7 +84,7 @@ func newKeeper(r *Router) *keeper {
 	k := &keeper{
 		Router: r, accounts: make(leaderAccounts), timing: seams.Never, spawned: make(map[string]int),
 		hinted: make(map[string]map[int32]*leaderHint), parkedIn: make(map[*Topic]bool),
-		absent: make(map[string]absences), doubted: make(map[*Topic]bool), moving: make(map[*Topic]*routes),
+		absent: make(map[string]absences), doubted: make(map[*Topic]bool), moving: make(map[*Topic]*routes), unrouted: make(map[*Topic]seams.Instant),
 		decisions: r.Settings.DecisionsOf(r.Settings.Name + "/" + Name),
 	}
 	k.accounts[-1] = r.Budget.NewAccount("leaderless partitions", part(r.Settings.LeaderPercent))
@@ -128,6 +129,7 @@ func (k *keeper) Receive(c actor.Context) {
 		k.lastFail.Store(&m.Err)
 	case *topicWanted:
 		k.parkedIn[m.topic] = true
+		k.unrouted[m.topic] = now
 		c.Send(k.Root, &messages.TrackTopic{Name: m.topic.name}) // it may have been forgotten while idle
 		if m.topic.known() != nil {
 			k.refreshForPartition(c)
@@ -137,7 +139,7 @@ func (k *keeper) Receive(c actor.Context) {
 		k.drainPending(c, m.topic)
 	case *idleDue:
 		k.idling = false
-		if k.retireIdle(c) {
+		if k.retireIdle(now) {
 			k.watchIdle(now)
 		}
 	case *bufferPaced:
@@ -182,9 +184,10 @@ func (k *keeper) recover(c actor.Context, now seams.Instant) {
 		wanted := parked || t.asked || t.routes.Load() != nil || k.moving[t] != nil
 		t.mu.Unlock()
 		if !wanted {
-			c.Send(k.Root, &messages.ForgetTopic{Name: t.name})
+			k.forget(t)
 			continue
 		}
+		k.unrouted[t] = now
 		c.Send(k.Root, &messages.TrackTopic{Name: t.name})
 		if parked || t.asked {
 			k.parkedIn[t] = true
@@ -196,14 +199,6 @@ func (k *keeper) recover(c actor.Context, now seams.Instant) {
 	k.relax.Reset(now.Add(relaxEvery))
 	k.idling = false
 	k.watchIdle(now)
-}
-
-// watchIdle has the topics looked at for idle ones, in a while.
-func (k *keeper) watchIdle(now seams.Instant) {
-	if !k.idling {
-		k.idling = true
-		k.idle.Reset(now.Add(k.Settings.MetadataIdle / idleChecks))
-	}
 }
 
 // wakeAt asks for a sweep at an instant, or before it.
@@ -313,8 +308,8 @@ func isAnother(before, now [16]byte) bool {
 // update brings a topic's routes in line with what metadata found.
 func (k *keeper) update(c actor.Context, info answer) {
 	t := (*k.table.Load())[info.Name]
-	if t == nil {
-		return
+	if t == nil || k.unrouted[t] == seams.Never {
+		return // nobody would hear of the leaders that it has later
 	}
 	old := t.known()
 	if info.Err != nil {
@@ -487,51 +482,6 @@ func (k *keeper) endAll() {
 func (k *keeper) end(box messages.Appender, cause error) {
 	box.FailAll(cause)
 	k.system.Root.Poison(box.PID())
-}
-
-// retireTopic closes all partitions of a topic, or none. Callers who find one
-// closed wait for the lock and look again.
-func (k *keeper) retireTopic(t *Topic, rt *routes) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.pending != nil {
-		return false
-	}
-	for i, box := range rt.live {
-		if !box.Retire(k.Settings.MetadataIdle) {
-			for _, retired := range rt.live[:i] {
-				retired.Reopen()
-			}
-			return false
-		}
-	}
-	t.routes.Store(nil)
-	t.asked = false
-	return true
-}
-
-// retireIdle ends the accumulators of topics that got no record for the idle
-// time. Callers who come after find the topic unknown, park their records, and
-// have it looked up again. It reports whether there are others left to look at.
-func (k *keeper) retireIdle(c actor.Context) (left bool) {
-	for _, t := range k.sorted() {
-		left = t.depart() > 0 || left // forgets those that left and have nothing left
-		rt := t.known()
-		if rt == nil {
-			continue
-		}
-		if k.parkedIn[t] || !k.retireTopic(t, rt) {
-			left = true
-			continue
-		}
-		k.ending = append(k.ending, ending{rt.live, messages.ErrClosed})
-		k.decisions.At("has retired a topic")
-		k.endAll()
-		delete(k.absent, t.name)
-		t.rouse()
-		c.Send(k.Root, &messages.ForgetTopic{Name: t.name})
-	}
-	return left
 }
 
 func (k *keeper) spawn(c actor.Context, t *Topic, id [16]byte, partition int32, after messages.Identity) messages.Appender {
