@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf16"
 )
 
 // Config says what cluster to start. The zero value is one broker of V4.
@@ -150,9 +151,19 @@ func serverProperties(cfg Config, n *node, nodes []*node) string {
 	return text.String()
 }
 
-// escapeProperty keeps a value of several lines (a PEM, say) in one.
+// escapeProperty keeps a value of several lines (a PEM, say) in one, and all of it
+// in ASCII: Java reads property files as Latin 1.
 func escapeProperty(value string) string {
-	return strings.NewReplacer(`\`, `\\`, "\r", `\r`, "\n", `\n`).Replace(value)
+	value = strings.NewReplacer(`\`, `\\`, "\r", `\r`, "\n", `\n`).Replace(value)
+	var text strings.Builder
+	for _, unit := range utf16.Encode([]rune(value)) {
+		if unit > '~' {
+			fmt.Fprintf(&text, `\u%04x`, unit)
+		} else {
+			text.WriteByte(byte(unit))
+		}
+	}
+	return text.String()
 }
 
 // Loggers: 4.x logs by log4j 2, 3.9 by reload4j. Both to the broker's log file,
