@@ -42,6 +42,8 @@ type core struct {
 	nodes   []*node
 	leave   func() // lets other processes start clusters
 	closing sync.Once
+
+	certificates *certificates // nil without Security
 }
 
 // Start starts a cluster for this test (or benchmark) and stops it when the test
@@ -105,6 +107,11 @@ func launch(tools *toolkit, cfg Config, dir string) (_ *core, err error) {
 			c.shutDown()
 		}
 	}()
+	if cfg.Security != nil {
+		if c.certificates, err = newCertificates(filepath.Join(dir, "certificates")); err != nil {
+			return nil, err
+		}
+	}
 	for id := 1; id <= cfg.Brokers; id++ {
 		n, err := newNode(cfg, id, dir, ports)
 		if err != nil {
@@ -125,7 +132,7 @@ func launch(tools *toolkit, cfg Config, dir string) (_ *core, err error) {
 
 func newNode(cfg Config, id int, dir string, ports *portBlock) (*node, error) {
 	n := &node{id: id, dir: filepath.Join(dir, strconv.Itoa(id)), address: map[string]string{}}
-	names := slices.Concat([]string{controllerListener, internalListener, clientListener}, cfg.Listeners)
+	names := slices.Concat([]string{controllerListener, internalListener, clientListener}, cfg.furtherListeners())
 	for _, name := range names {
 		address, err := ports.address()
 		if err != nil {
@@ -146,23 +153,28 @@ func (c *core) format() error {
 	random := make([]byte, 16)
 	_, _ = rand.Read(random) // never fails
 	random[0] &= 0x7f        // an id must not begin with a dash
-	clusterID := base64.RawURLEncoding.EncodeToString(random)
+	args := []string{"format", "-t", base64.RawURLEncoding.EncodeToString(random)}
+	secureArgs, err := c.cfg.Security.formatArgs()
+	if err != nil {
+		return err
+	}
+	args = slices.Concat(args, secureArgs, c.cfg.FormatArgs)
 
 	failed := make([]error, len(c.nodes))
 	var formatting sync.WaitGroup
 	for i, n := range c.nodes {
-		formatting.Go(func() { failed[i] = c.formatNode(n, clusterID) })
+		formatting.Go(func() { failed[i] = c.formatNode(n, args) })
 	}
 	formatting.Wait()
 	return errors.Join(failed...)
 }
 
-func (c *core) formatNode(n *node, clusterID string) error {
+func (c *core) formatNode(n *node, args []string) error {
 	file := func(name string) string { return filepath.Join(n.dir, name) }
 	brokerLogger, brokerOption := logger(c.cfg.Version, file("broker-logger.properties"), "System.out", "INFO")
 	toolLogger, toolOption := logger(c.cfg.Version, file("tool-logger.properties"), "System.err", "WARN")
 	for name, text := range map[string]string{
-		"server.properties":        serverProperties(c.cfg, n, c.nodes),
+		"server.properties":        serverProperties(c.cfg, n, c.nodes, c.certificates),
 		"broker-logger.properties": brokerLogger,
 		"tool-logger.properties":   toolLogger,
 	} {
@@ -172,7 +184,7 @@ func (c *core) formatNode(n *node, clusterID string) error {
 	}
 	n.newCommand = c.brokerCommand(n, brokerOption, file("server.properties"))
 
-	args := append([]string{"format", "-t", clusterID, "-c", file("server.properties")}, c.cfg.FormatArgs...)
+	args = append(slices.Clone(args), "-c", file("server.properties"))
 	tool := c.tools.command(n.dir, []string{"-Xmx128m", "-XX:TieredStopAtLevel=1", toolOption}, "kafka.tools.StorageTool", args...)
 	if _, err := c.spawner.run(tool); err != nil {
 		return fmt.Errorf("format the storage of broker %d: %w", n.id, err)
@@ -316,7 +328,7 @@ func (c *Cluster) Seeds() []string {
 }
 
 // SeedsOf returns every broker's address of one listener: PLAINTEXT (without any
-// proxy) or one of Config.Listeners.
+// proxy), one of Config.Listeners, or with Security SSL, SASLPlaintext and SASLSSL.
 func (c *Cluster) SeedsOf(listener string) []string {
 	var seeds []string
 	for _, n := range c.nodes {

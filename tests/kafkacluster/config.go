@@ -24,8 +24,12 @@ type Config struct {
 	Dir string
 	// Listeners opens further listeners for clients beside PLAINTEXT, each named
 	// by its security protocol: SSL, SASL_PLAINTEXT, SASL_SSL. What they need
-	// (keystores, JAAS lines) goes into Properties; see Cluster.SeedsOf.
+	// (keystores, JAAS lines) goes into Properties; see Cluster.SeedsOf. Security
+	// does all of that.
 	Listeners []string
+	// Security, if set, opens listeners with TLS and SASL, and takes the place of
+	// Listeners.
+	Security *Security
 	// FormatArgs are given to "StorageTool format", for example
 	// "--feature", "transaction.version=0" or "--add-scram", "SCRAM-SHA-512=[…]".
 	FormatArgs []string
@@ -50,7 +54,17 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Brokers != 1 && c.Brokers != 3 {
 		return c, fmt.Errorf("kafkacluster: Config.Brokers is %d: 1 or 3 are known", c.Brokers)
 	}
-	return c, nil
+	if c.Security != nil && len(c.Listeners) > 0 {
+		return c, fmt.Errorf("kafkacluster: Config.Listeners is %q: Security has its own", c.Listeners)
+	}
+	var err error
+	c.Security, err = c.Security.withDefaults()
+	return c, err
+}
+
+// furtherListeners are those of clients beside PLAINTEXT.
+func (c Config) furtherListeners() []string {
+	return slices.Concat(c.Listeners, c.Security.listeners())
 }
 
 // key tells shared clusters apart. Advertise is a function, and such a cluster
@@ -60,6 +74,9 @@ func (c Config) key() string {
 	fmt.Fprintf(&text, "%q %d %q %q %q %v", c.Version, c.Brokers, c.Dir, c.Listeners, c.FormatArgs, c.Benchmark)
 	for _, name := range slices.Sorted(maps.Keys(c.Properties)) {
 		fmt.Fprintf(&text, " %q=%q", name, c.Properties[name])
+	}
+	if c.Security != nil {
+		fmt.Fprintf(&text, " %+v", *c.Security)
 	}
 	return text.String()
 }
@@ -85,7 +102,7 @@ const (
 )
 
 // serverProperties writes the server.properties of one node.
-func serverProperties(cfg Config, n *node, nodes []*node) string {
+func serverProperties(cfg Config, n *node, nodes []*node, certificates *certificates) string {
 	var voters []string
 	for _, each := range nodes {
 		voters = append(voters, fmt.Sprintf("%d@%s", each.id, each.address[controllerListener]))
@@ -93,7 +110,7 @@ func serverProperties(cfg Config, n *node, nodes []*node) string {
 	listeners := []string{controllerListener + "://" + n.address[controllerListener]}
 	var advertised []string
 	protocols := []string{controllerListener + ":PLAINTEXT", internalListener + ":PLAINTEXT"}
-	for _, name := range slices.Concat([]string{internalListener, clientListener}, cfg.Listeners) {
+	for _, name := range slices.Concat([]string{internalListener, clientListener}, cfg.furtherListeners()) {
 		listeners = append(listeners, name+"://"+n.address[name])
 		told := n.address[name]
 		if name == clientListener {
@@ -142,6 +159,7 @@ func serverProperties(cfg Config, n *node, nodes []*node) string {
 		p["controller.quorum.fetch.timeout.ms"] = "1000"
 		p["replica.lag.time.max.ms"] = "5000"
 	}
+	maps.Copy(p, cfg.Security.properties(certificates))
 	maps.Copy(p, cfg.Properties)
 
 	var text strings.Builder

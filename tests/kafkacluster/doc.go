@@ -27,6 +27,19 @@
 // of their own, as replication does. A proxy set by Config.Advertise therefore
 // stands between the brokers and the clients under test only.
 //
+// # TLS and SASL
+//
+// [Config].Security opens listeners with TLS, with SASL and with both, for one
+// broker or three:
+//
+//	kafka := kafkacluster.Start(t, kafkacluster.Config{Security: &kafkacluster.Security{SSLClientAuth: "required"}})
+//	// mutual TLS: kafka.SeedsOf(kafkacluster.SSL), kafka.MutualTLS()
+//	// a password over TLS: kafka.SeedsOf(kafkacluster.SASLSSL), kafka.TLS(),
+//	// kafkacluster.DefaultUser, kafkacluster.DefaultPassword
+//
+// A broker tells a client the addresses of the listener that it was asked on.
+// There are no ACLs: who is let in may do everything.
+//
 // # Where things are
 //
 // The jars are kept in os.UserCacheDir()/troupe-kafka/<version>, with a class
