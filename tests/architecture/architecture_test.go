@@ -39,6 +39,7 @@ var arrows = map[string][]string{
 	"partitioners":       {"protocol"},
 	"memory":             {"seams"},
 	"codecs":             {},
+	"sasl":               {},
 	"protocol":           {},
 	"seams":              {},
 	"internal/actortest": {"messages", "seams"},
@@ -99,7 +100,7 @@ var inOptions = []string{"SplitHostPort", "Conn"}
 var notInState = []string{protoactor, "context", "net", "os", "io", "log/slog", "github.com/rs/zerolog"}
 
 // documented are the packages whose every exported identifier has a comment.
-var documented = []string{".", "codecs", "partitioners", "messages", "seams", "memory", "supervisor", "protocol", "simulation"}
+var documented = []string{".", "codecs", "partitioners", "messages", "seams", "memory", "supervisor", "protocol", "simulation", "sasl"}
 
 const maxLines = 600
 
@@ -420,6 +421,8 @@ func TestTheRulesSee(t *testing.T) {
 		{onlySeamsTouchTheWorld, "simulation/x.go", `package simulation; import "time"; var x = time.Now`},
 		{onlySeamsTouchTheWorld, "simulation/x.go", `package simulation; import "math/rand/v2"; var x = rand.IntN(3)`},
 		{importsPointDown, "new/x.go", `package new`},
+		{importsPointDown, "sasl/x.go", `package sasl; import _ "` + module + `/protocol"`},
+		{dependenciesStayPut, "sasl/scram.go", `package sasl; import _ "net"`},
 		{dependenciesStayPut, "actors/router/sticky.go", `package router; import _ "` + protoactor + `"`},
 		{dependenciesStayPut, "memory/x.go", `package memory; import _ "example.com/x"`},
 		{dependenciesStayPut, "actors/broker/connection.go", `package broker; import _ "net"`},
