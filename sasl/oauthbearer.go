@@ -14,8 +14,8 @@ import (
 // show it, unless it is in somebody's unexported field; JSON and other encoders do.
 type Token struct {
 	// Value is the token, of the characters that RFC 6750 has for one: letters, digits,
-	// -._~+/ and = at its end. It is not empty. Kafka's own server takes letters, digits
-	// and -._ only, and no message above sasl.server.max.receive.size, 512 KiB by default.
+	// -._~+/ and = at its end. It is not empty. Kafka's own server takes the same ones, and
+	// no message above sasl.server.max.receive.size, 512 KiB by default.
 	Value string
 	// Extensions go with the token (KIP-342). A key is ASCII letters and not "auth", in
 	// whatever case; a value is printable ASCII, spaces, tabs or line ends, and not empty.
