@@ -3,6 +3,7 @@ package seams
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -24,7 +25,11 @@ type NetConfig struct {
 	// Dial opens connections; nil means a net.Dialer, which resolves the name
 	// anew each time and tries every address.
 	Dial DialFunc
-	// DialTimeout bounds one attempt to connect, over all addresses.
+	// TLS encrypts every connection; nil means that none is. Without a ServerName it is
+	// the host that was dialled.
+	TLS *tls.Config
+	// DialTimeout bounds one attempt to connect, over all addresses and with the
+	// handshake of TLS.
 	DialTimeout time.Duration
 	// WriteTimeout bounds one write of a frame: a peer that stopped reading.
 	WriteTimeout time.Duration
@@ -32,10 +37,13 @@ type NetConfig struct {
 	MaxFrameBytes int
 }
 
-// NewNetTransport returns the transport over TCP.
+// NewNetTransport returns the transport over TCP, or over TLS on top of it.
 func NewNetTransport(config NetConfig) Transport {
 	if config.Dial == nil {
 		config.Dial = (&net.Dialer{KeepAlive: 30 * time.Second}).DialContext
+	}
+	if config.TLS != nil {
+		config.TLS = withSessions(config.TLS)
 	}
 	return &netTransport{config}
 }
@@ -80,6 +88,9 @@ type netConnection struct {
 
 func (c *netConnection) open(ctx context.Context, address string) {
 	conn, err := c.config.Dial(ctx, "tcp", address)
+	if err == nil && c.config.TLS != nil {
+		conn, err = secure(ctx, conn, address, c.config.TLS)
+	}
 	c.cancelDial()
 	if err == nil {
 		c.mu.Lock()
@@ -90,7 +101,7 @@ func (c *netConnection) open(ctx context.Context, address string) {
 		}
 		c.mu.Unlock()
 		if err != nil {
-			_ = conn.Close()
+			hangUp(conn)
 		}
 	}
 	if err != nil {
@@ -128,7 +139,7 @@ func (c *netConnection) Close(reason error) {
 	c.mu.Unlock()
 	c.cancelDial()
 	if conn != nil {
-		_ = conn.Close()
+		hangUp(conn)
 	}
 	c.wake.Broadcast()
 }
@@ -161,7 +172,7 @@ func (c *netConnection) writeLoop(conn net.Conn) {
 	defer c.failQueue()
 	var spare []queuedWrite
 	_, vectored := conn.(*net.TCPConn)
-	var joined []byte
+	join := joiner{conn: conn}
 	for {
 		c.mu.Lock()
 		for len(c.queue) == 0 && !c.closed {
@@ -185,13 +196,7 @@ func (c *netConnection) writeLoop(conn net.Conn) {
 				n, err = buffers.WriteTo(conn)
 			} else {
 				// Anything but bare TCP turns net.Buffers into one write per slice.
-				joined = joined[:0]
-				for _, s := range q.frame {
-					joined = append(joined, s...)
-				}
-				var m int
-				m, err = conn.Write(joined)
-				n = int64(m)
+				n, err = join.write(q.frame)
 			}
 			queue[i] = queuedWrite{}
 			if err != nil {
@@ -217,6 +222,9 @@ func (c *netConnection) readLoop(conn net.Conn) error {
 			return fmt.Errorf("read: %w", err)
 		}
 		n := int(int32(binary.BigEndian.Uint32(size[:])))
+		if c.config.TLS == nil && size[0] == tlsAlert && size[1] == tlsMajor {
+			return errSpeaksTLS
+		}
 		if n < 4 || n > c.config.MaxFrameBytes {
 			return fmt.Errorf("%w: peer announced %d bytes, limit %d", ErrFrameTooLarge, n, c.config.MaxFrameBytes)
 		}

@@ -27,15 +27,15 @@ const protoactor = "github.com/asynkron/protoactor-go/actor"
 // is ".". Whatever is not listed, and is not on top, is an error.
 var arrows = map[string][]string{
 	"simulation/model":   {"protocol"},
-	"simulation":         {"simulation/model", ".", "codecs", "messages", "protocol", "seams"},
-	".":                  {"supervisor", "actors/router", "messages", "codecs", "partitioners", "seams"},
+	"simulation":         {"simulation/model", ".", "codecs", "messages", "protocol", "sasl", "seams"},
+	".":                  {"supervisor", "actors/router", "messages", "codecs", "partitioners", "sasl", "seams"},
 	"supervisor":         {"actors/accumulator", "actors/broker", "actors/metadata", "actors/router", "actors/sequencer", "messages", "memory", "partitioners", "seams"},
 	"actors/accumulator": {"messages", "codecs", "memory", "protocol", "seams"},
-	"actors/broker":      {"messages", "protocol", "seams"},
+	"actors/broker":      {"messages", "protocol", "sasl", "seams"},
 	"actors/metadata":    {"messages", "partitioners", "protocol", "seams"},
 	"actors/router":      {"messages", "codecs", "memory", "partitioners", "protocol", "seams"},
 	"actors/sequencer":   {"messages", "protocol", "seams"},
-	"messages":           {"codecs", "memory", "partitioners", "protocol", "seams"},
+	"messages":           {"codecs", "memory", "partitioners", "protocol", "sasl", "seams"},
 	"partitioners":       {"protocol"},
 	"memory":             {"seams"},
 	"codecs":             {},
@@ -43,11 +43,12 @@ var arrows = map[string][]string{
 	"protocol":           {},
 	"seams":              {},
 	"internal/actortest": {"messages", "seams"},
+	"internal/certtest":  {},
 }
 
 // forTests are packages of what several tests share. No arrow leads to them, so that
 // nothing but tests can import them; what they import has arrows like everything.
-var forTests = []string{"internal/actortest"}
+var forTests = []string{"internal/actortest", "internal/certtest"}
 
 // onTop are the folders that may import anything and that nothing below imports.
 var onTop = []string{"examples", "cmd", "tests"}
@@ -56,7 +57,8 @@ var onTop = []string{"examples", "cmd", "tests"}
 var externals = map[string][]string{
 	protoactor: {
 		"runtime.go", "logging.go", "supervisor", "messages", "seams/mailbox.go", "simulation",
-		"actors/accumulator/actor.go", "actors/accumulator/box.go", "actors/broker/actor.go", "actors/broker/connection.go",
+		"actors/accumulator/actor.go", "actors/accumulator/box.go",
+		"actors/broker/actor.go", "actors/broker/connection.go", "actors/broker/handshake.go", "actors/broker/authentication.go",
 		"actors/metadata/actor.go", "actors/sequencer/actor.go", "actors/router/actor.go", "actors/router/process.go", "actors/router/produce.go",
 	},
 	"github.com/twmb/franz-go/pkg/kmsg":   {"messages", "actors/broker", "actors/metadata", "actors/sequencer", "simulation"},
@@ -68,7 +70,8 @@ var externals = map[string][]string{
 	"github.com/pierrec/lz4/v4":           {"codecs"},
 	"github.com/xdg-go/scram":             {"sasl/scram.go"},
 	"net":                                 {"seams", "options.go"},
-	"os":                                  {"runtime.go"},
+	"os":                                  {"runtime.go", "security_tls.go"},
+	"crypto/tls":                          {"seams", "options.go", "security.go", "security_tls.go"},
 	"unsafe":                              {"actors/accumulator/batch.go", "actors/router/sticky.go"},
 	"crypto/rand":                         {},
 	"math/rand":                           {},
