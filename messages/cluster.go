@@ -66,4 +66,10 @@ type ForgetTopic struct{ Name string }
 
 // RefreshFailed tells the router that a refresh found no cluster, with why; its
 // parked records carry it in their error if they time out.
-type RefreshFailed struct{ Err error }
+type RefreshFailed struct {
+	Err error
+	// Hopeless says that nobody can be asked, and that this is a matter of security
+	// settings: records of topics that nobody knows fail at once. It is tried again all
+	// the same, since passwords change on either side.
+	Hopeless bool
+}

@@ -60,6 +60,8 @@ type ConnectionUp struct {
 	Generation int
 	Connection seams.Connection
 	Versions   Versions
+	// Until is when the session is given up, before the broker ends it; 0: never.
+	Until seams.Instant
 }
 
 // ConnectionLost tells the broker that a lane has ended, or could not be

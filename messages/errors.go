@@ -39,6 +39,10 @@ var (
 	ErrRetriesExhausted = errors.New("retries exhausted")
 	// ErrConnectionLost: the connection ended before the answer.
 	ErrConnectionLost = errors.New("connection lost")
+	// ErrAuthentication: a broker refused the credentials or the client's certificate,
+	// or its own cannot be trusted, or only one side wants TLS or SASL. No request went
+	// out on that connection. Correct the security settings.
+	ErrAuthentication = errors.New("authentication failed")
 	// ErrRequestTimeout: the broker did not answer in time.
 	ErrRequestTimeout = errors.New("request timeout")
 	// ErrFatal: the producer cannot go on and must be made anew; the cause is

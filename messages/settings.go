@@ -7,6 +7,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/troupe-kafka/troupe/codecs"
+	"github.com/troupe-kafka/troupe/sasl"
 	"github.com/troupe-kafka/troupe/seams"
 )
 
@@ -54,6 +55,9 @@ type Settings struct {
 	ResendInnocent       bool // records refused only with their batch go out again
 	StickyShards         int  // 0: as many as the router has; 1 in a simulation
 	Retry                RetryPolicy
+
+	// SASL is how a connection shows who it is; nil: it does not (KIP-43).
+	SASL sasl.Mechanism
 
 	Sequences Sequences
 

@@ -8,9 +8,11 @@ package protocol
 
 // The api keys of the answers that [CheckControlResponse] knows.
 const (
-	apiKeyMetadata       = 3
-	apiKeyApiVersions    = 18
-	apiKeyInitProducerID = 22
+	apiKeyMetadata         = 3
+	apiKeySaslHandshake    = 17
+	apiKeyApiVersions      = 18
+	apiKeyInitProducerID   = 22
+	apiKeySaslAuthenticate = 36
 )
 
 // fieldKind is how a field lies in the input.
@@ -67,6 +69,9 @@ func minSize(fields []field, version int16, flexible bool) int {
 	return size
 }
 
+// neverFlexible is the flexible version of an answer that has none.
+const neverFlexible = 1<<15 - 1
+
 // features are the tagged arrays of ApiVersions.
 var features = []field{{name: "features", kind: arrayField, fields: []field{
 	{name: "features.name", kind: stringField},
@@ -109,6 +114,16 @@ var controlAnswers = map[int16]answer{
 		{name: "api_keys", kind: arrayField, fields: []field{{name: "api_keys.versions", size: 6}}},
 		{name: "throttle_time_ms", size: 4, since: 1},
 	}, tagged: map[uint32][]field{0: features, 1: {{name: "finalized_features_epoch", size: 8}}, 2: features, 3: {{name: "zk_migration_ready", size: 1}}}},
+	apiKeySaslHandshake: {min: 0, max: 1, flexible: neverFlexible, fields: []field{
+		{name: "error_code", size: 2},
+		{name: "mechanisms", kind: arrayField, fields: []field{{name: "mechanisms", kind: stringField}}},
+	}},
+	apiKeySaslAuthenticate: {min: 0, max: 2, flexible: 2, fields: []field{
+		{name: "error_code", size: 2},
+		{name: "error_message", kind: nullableStringField},
+		{name: "auth_bytes", kind: arrayField, size: 1},
+		{name: "session_lifetime_ms", size: 8, since: 1},
+	}},
 	apiKeyInitProducerID: {min: 0, max: 5, flexible: 2, fields: []field{
 		{name: "throttle_time_ms", size: 4},
 		{name: "error_code", size: 2},
@@ -120,9 +135,9 @@ var controlAnswers = map[int16]answer{
 // CheckControlResponse checks that the body of an answer, given without its
 // header, holds what its lengths and counts announce, so that decoding it costs
 // no more than its bytes: no count is larger than the bytes left can hold, and
-// nothing reaches beyond the end. It knows Metadata (3), ApiVersions (18) and
-// InitProducerId (22), and refuses every other api key and version
-// ([ErrVersion]). Bytes left over at the end are nobody's business here. The
+// nothing reaches beyond the end. It knows Metadata (3), SaslHandshake (17),
+// ApiVersions (18), InitProducerId (22) and SaslAuthenticate (36), and refuses every
+// other api key and version ([ErrVersion]). Bytes left over at the end are nobody's business here. The
 // error is a [*DecodeError].
 func CheckControlResponse(apiKey, version int16, body []byte) error {
 	c := newCursor(body)

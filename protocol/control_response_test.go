@@ -59,6 +59,22 @@ var controlResponses = map[int16]func(r *rand.Rand, version int16) kmsg.Response
 		}
 		return a
 	},
+	apiKeySaslHandshake: func(r *rand.Rand, version int16) kmsg.Response {
+		a := kmsg.NewPtrSASLHandshakeResponse()
+		a.SetVersion(version)
+		a.ErrorCode = int16(r.IntN(100))
+		for range r.IntN(4) {
+			a.SupportedMechanisms = append(a.SupportedMechanisms, randomString(r, 20))
+		}
+		return a
+	},
+	apiKeySaslAuthenticate: func(r *rand.Rand, version int16) kmsg.Response {
+		a := kmsg.NewPtrSASLAuthenticateResponse()
+		a.SetVersion(version)
+		a.ErrorCode, a.ErrorMessage, a.SASLAuthBytes, a.SessionLifetimeMillis = int16(r.IntN(100)), randomNullable(r), randomBytes(r, 200), r.Int64()
+		tagWith(r, version >= 2, &a.UnknownTags)
+		return a
+	},
 	apiKeyInitProducerID: func(r *rand.Rand, version int16) kmsg.Response {
 		a := kmsg.NewPtrInitProducerIDResponse()
 		a.SetVersion(version)
@@ -203,6 +219,10 @@ func FuzzControlResponse(f *testing.F) {
 			}
 		case *kmsg.ApiVersionsResponse:
 			least = 6*len(a.ApiKeys) + 6*len(a.SupportedFeatures)
+		case *kmsg.SASLHandshakeResponse:
+			least = 2 * len(a.SupportedMechanisms)
+		case *kmsg.SASLAuthenticateResponse:
+			least = len(a.SASLAuthBytes)
 		case *kmsg.InitProducerIDResponse:
 		default:
 			t.Fatalf("%T passes", a)

@@ -48,6 +48,9 @@ func (s *Reconnect) HandleFailure(system *actor.ActorSystem, parent actor.Superv
 	n := s.failures[child.Id]
 	allowed := s.settings.Retry.Allows(n)
 	delay := s.settings.Retry.Delay(n, s.random)
+	if errors.Is(err, messages.ErrAuthentication) {
+		delay = max(delay, s.settings.Retry.MaxRetryTime) // a few wrong passwords lock some accounts
+	}
 	if !allowed {
 		delete(s.failures, child.Id)
 	}

@@ -184,3 +184,13 @@ func TestOtherActorsRestartAtOnce(t *testing.T) {
 		t.Errorf("restarted %v, published %v", c.guard.restarted, c.events)
 	}
 }
+
+// TestRefusedCredentialsAreNotRepeatedFast: a few wrong passwords lock some accounts.
+func TestRefusedCredentialsAreNotRepeatedFast(t *testing.T) {
+	c := newCourt(t, messages.UnlimitedRetries)
+	for range 3 {
+		c.fail("one", &messages.ConnectionFailure{Address: "a:1", Reason: fmt.Errorf("%w: wrong password", messages.ErrAuthentication)})
+	}
+	c.fail("one", refusedBy(false))
+	c.expect(t, 1000, 1000, 1000, 800)
+}

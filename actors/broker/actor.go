@@ -154,6 +154,9 @@ func (b *broker) Receive(c actor.Context) {
 	default:
 		return
 	}
+	for _, l := range b.state.ended(now) {
+		b.hangUp(c, l)
+	}
 	b.pump(c, now)
 	b.arm(now)
 }
@@ -359,12 +362,18 @@ func (b *broker) deadlines(c actor.Context, now seams.Instant) {
 		c.Send(b.Root, &messages.RefreshMetadata{Reason: "a request has been open for long"})
 	}
 	for _, l := range b.state.idle(now) {
-		b.stopConnection(c, l)
-		b.state.connectionLost(&messages.ConnectionLost{Lane: l, Generation: b.state.lanes[l].generation, WasUp: true})
+		b.hangUp(c, l)
 	}
 	if failed := b.state.failControl(now, false); len(failed) > 0 {
 		b.failControl(c, failed, fmt.Errorf("%w: no connection to broker %d (%s)", messages.ErrRequestTimeout, b.Info.ID, b.Info.Address))
 	}
+}
+
+// hangUp closes a connection with nothing in flight. If something waits for the lane, it
+// gets another.
+func (b *broker) hangUp(c actor.Context, l messages.Lane) {
+	b.stopConnection(c, l)
+	b.state.connectionLost(&messages.ConnectionLost{Lane: l, Generation: b.state.lanes[l].generation, WasUp: true})
 }
 
 // moved takes in a new address: the old connections lead to somebody else.

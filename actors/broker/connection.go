@@ -6,10 +6,8 @@ import (
 	"sync/atomic"
 
 	"github.com/asynkron/protoactor-go/actor"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/troupe-kafka/troupe/messages"
-	"github.com/troupe-kafka/troupe/protocol"
 	"github.com/troupe-kafka/troupe/seams"
 )
 
@@ -26,7 +24,10 @@ type connection struct {
 	lane     messages.Lane
 	info     messages.BrokerInfo
 	link     *link
+	stage    stage // of the handshake
 	asked    int16 // ApiVersions version of the handshake
+	versions messages.Versions
+	who      authentication
 	up       bool
 	told     bool          // the broker knows that the connection has ended
 	dialled  seams.Instant // when
@@ -92,16 +93,21 @@ func (k *connection) Receive(c actor.Context) {
 		if m.link == k.link {
 			now := k.settings.Clock.Now() // ApiVersions has no longer than any other request
 			k.limit("answer to ApiVersions", min(now.Add(k.settings.RequestTimeout), k.dialled.Add(k.settings.ConnectionTimeout)))
-			k.askVersions(apiVersionsMax)
+			k.ask(apiVersionsMax)
 		}
 	case *linkReceived:
 		if m.link == k.link {
 			k.handshake(c, m.frame)
 		}
+	case *mechanismSaid:
+		if m.link == k.link && !k.told {
+			k.goOn(c, m)
+		}
 	case *linkClosed:
 		if m.link == k.link {
-			k.tellBroker(c, m.reason)
-			panic(&ConnectionFailure{Broker: k.info.ID, Address: k.info.Address, Reason: m.reason, WasUp: k.up})
+			reason := k.explained(m.reason)
+			k.tellBroker(c, reason)
+			panic(&ConnectionFailure{Broker: k.info.ID, Address: k.info.Address, Reason: reason, WasUp: k.up})
 		}
 	case *actor.Stopping:
 		k.all.ended.Store(true)
@@ -152,108 +158,18 @@ func (k *connection) stopPatience() {
 
 func (k *connection) hangUp() {
 	k.stopPatience()
+	k.who.stop()
 	if k.link.connection != nil {
 		k.link.connection.Close(seams.ErrClosedLocally)
 	}
 }
 
-// apiVersionsMax is the newest ApiVersions request that is tried first; a
-// broker that does not know it says so in version 0 (KIP-511).
-const apiVersionsMax = 3
-
-func (k *connection) askVersions(version int16) {
-	k.asked = version
-	r := kmsg.NewPtrApiVersionsRequest()
-	r.SetVersion(version)
-	r.ClientSoftwareName, r.ClientSoftwareVersion = k.settings.Software, k.settings.SoftwareVer
-	frame := protocol.AppendRequestHeader(make([]byte, 4, 128), r.Key(), version, 1, k.settings.ClientID, r.IsFlexible())
-	frame = r.AppendTo(frame)
-	protocol.PutFrameSize(frame)
-	k.link.connection.Write([][]byte{frame}, ignoreWrite{})
-}
-
-type ignoreWrite struct{}
-
-func (ignoreWrite) Written(error, bool) {}
-
-// handshake takes the answer to ApiVersions. Its response header is never
-// flexible.
-func (k *connection) handshake(c actor.Context, frame []byte) {
-	if k.up {
-		return
-	}
-	_, body, err := protocol.ResponseHeader(frame, false)
-	if err != nil {
-		k.link.connection.Close(err)
-		return
-	}
-	r := kmsg.NewPtrApiVersionsResponse()
-	if len(body) >= 2 && protocol.ErrorCode(int16(body[0])<<8|int16(body[1])) == protocol.UnsupportedVersion {
-		if k.asked == 0 {
-			k.link.connection.Close(fmt.Errorf("%w: broker %s refuses ApiVersions 0", protocol.UnsupportedVersion, k.info.Address))
-			return
-		}
-		k.askVersions(0)
-		return
-	}
-	r.SetVersion(k.asked)
-	if err = protocol.CheckControlResponse(r.Key(), k.asked, body); err == nil {
-		err = r.ReadFrom(body)
-	}
-	if err == nil && r.ErrorCode != 0 {
-		err = protocol.ErrorCode(r.ErrorCode)
-	}
-	var versions messages.Versions
-	if err == nil {
-		versions, err = negotiate(r)
-	}
-	if err != nil {
-		k.link.connection.Close(fmt.Errorf("version negotiation with %s: %w", k.info.Address, err))
-		return
-	}
-	k.up = true
-	k.stopPatience()
-	k.link.up.Store(true)
-	c.Send(k.broker, &messages.ConnectionUp{Lane: k.lane, Generation: k.link.generation, Connection: k.link.connection, Versions: versions})
-}
-
-// The versions that this client speaks, lowest and highest. Brokers advertise
-// Produce from 0 though they refuse what is below 3 (KIP-896, KAFKA-18659).
-var ours = [...]struct {
-	key          kmsg.Key
-	lowest, most int16
-	of           func(*messages.Versions) *int16
-}{
-	{kmsg.Produce, 3, 13, func(v *messages.Versions) *int16 { return &v.Produce }},
-	{kmsg.Metadata, 1, 12, func(v *messages.Versions) *int16 { return &v.Metadata }},
-	{kmsg.InitProducerID, 0, 5, func(v *messages.Versions) *int16 { return &v.InitProducerID }},
-}
-
-func negotiate(r *kmsg.ApiVersionsResponse) (messages.Versions, error) {
-	v := messages.Versions{Produce: -1, Metadata: -1, InitProducerID: -1}
-	for i := range r.ApiKeys {
-		k := &r.ApiKeys[i]
-		for o := range ours {
-			own := &ours[o]
-			if own.key.Int16() != k.ApiKey {
-				continue
-			}
-			most := min(own.most, k.MaxVersion)
-			if most < max(own.lowest, k.MinVersion) {
-				return v, fmt.Errorf("%w: no common version of api %s: broker has %d to %d, this client %d to %d",
-					protocol.UnsupportedVersion, kmsg.NameForKey(k.ApiKey), k.MinVersion, k.MaxVersion, own.lowest, own.most)
-			}
-			*own.of(&v) = most
-		}
-	}
-	return v, nil
-}
-
 // IgnoreDeadLetterLogging keeps the events of a stopped connection out of the
 // log.
-func (*linkOpened) IgnoreDeadLetterLogging()   {}
-func (*linkReceived) IgnoreDeadLetterLogging() {}
-func (*linkClosed) IgnoreDeadLetterLogging()   {}
+func (*linkOpened) IgnoreDeadLetterLogging()    {}
+func (*linkReceived) IgnoreDeadLetterLogging()  {}
+func (*linkClosed) IgnoreDeadLetterLogging()    {}
+func (*mechanismSaid) IgnoreDeadLetterLogging() {}
 
 // link hears of the socket's events. Until the handshake is done they go to the
 // connection actor; from then on answers go straight to the broker, and only

@@ -43,6 +43,9 @@ type laneState struct {
 	served    messages.Acks // of the last request
 	givenUp   bool          // its connection was told to close, and has not yet
 	lastUsed  seams.Instant
+	// until is when nothing new is written any more, since the broker will end the
+	// session. When what is in flight is answered, another connection takes over.
+	until seams.Instant
 }
 
 // request is one request in flight, reused when it is both settled and written.
@@ -422,7 +425,10 @@ func (s *State) settleRest(r *request, err error, sent bool, now seams.Instant) 
 func (s *State) connectionUp(m *messages.ConnectionUp, now seams.Instant) {
 	lane := &s.lanes[m.Lane]
 	lane.up, lane.generation, lane.connection, lane.versions = true, m.Generation, m.Connection, m.Versions
-	lane.correlation, lane.throttled, lane.lastUsed, lane.givenUp = firstCorrelation, 0, now, false
+	lane.correlation, lane.throttled, lane.lastUsed, lane.givenUp, lane.until = firstCorrelation, 0, now, false, m.Until
+	if m.Until == 0 {
+		lane.until = seams.Never
+	}
 }
 
 // firstCorrelation leaves the ids below to the connection's own handshake.
@@ -490,18 +496,6 @@ func (s *State) inDoubt(now seams.Instant) (doubt bool) {
 	return doubt
 }
 
-// idle returns the lanes that nobody used for the idle time.
-func (s *State) idle(now seams.Instant) []messages.Lane {
-	var lanes []messages.Lane
-	for l := range s.lanes {
-		lane := &s.lanes[l]
-		if lane.up && len(lane.inFlight) == 0 && !s.wants(messages.Lane(l)) && now.Sub(lane.lastUsed) >= s.connectionIdle {
-			lanes = append(lanes, messages.Lane(l))
-		}
-	}
-	return lanes
-}
-
 // nextDeadline is when the broker has to look again.
 func (s *State) nextDeadline(now seams.Instant) seams.Instant {
 	at := seams.Never
@@ -515,8 +509,11 @@ func (s *State) nextDeadline(now seams.Instant) seams.Instant {
 			if first.control == nil {
 				at = min(at, first.doubt)
 			}
-		} else if lane.up && !s.wants(messages.Lane(l)) {
-			at = min(at, lane.lastUsed.Add(s.connectionIdle))
+		} else if lane.up {
+			at = min(at, s.over(messages.Lane(l)))
+			if !s.wants(messages.Lane(l)) {
+				at = min(at, lane.lastUsed.Add(s.connectionIdle))
+			}
 		}
 		if lane.paused > now && lane.wanted {
 			at = min(at, lane.paused)

@@ -47,7 +47,7 @@ func (s *State) anyReady() bool {
 // hasRoom reports whether a lane can take another request now.
 func (s *State) hasRoom(l messages.Lane, now seams.Instant) bool {
 	lane := &s.lanes[l]
-	return lane.up && len(lane.inFlight) < s.maxInFlight && now >= lane.throttled
+	return lane.up && len(lane.inFlight) < s.maxInFlight && now >= lane.throttled && now < lane.until
 }
 
 // canSend reports whether a request of a class may go out now.

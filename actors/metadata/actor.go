@@ -1,6 +1,8 @@
 package metadata
 
 import (
+	"errors"
+
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/troupe-kafka/troupe/messages"
@@ -50,7 +52,8 @@ func (r *refresher) Receive(c actor.Context) {
 		}
 		if err != nil {
 			r.settings.Gate.Happened(messages.Occurrence{Kind: messages.LogNoMetadata, Broker: m.Broker, Err: err})
-			c.Send(r.root, &messages.RefreshFailed{Err: err})
+			hopeless := errors.Is(err, messages.ErrAuthentication) && r.state.nobodyLeft()
+			c.Send(r.root, &messages.RefreshFailed{Err: err, Hopeless: hopeless})
 		}
 	case *seams.Woken:
 	case *actor.Restarting:

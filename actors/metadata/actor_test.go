@@ -2,6 +2,7 @@ package metadata
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -256,5 +257,44 @@ func TestARestartLeavesNoTimer(t *testing.T) {
 	}
 	if set := s.SetTimers(); set != 1 {
 		t.Errorf("%d timers are set", set)
+	}
+}
+
+// TestNobodyLetsUsIn: when everybody that can be asked has refused who we are, there is
+// nothing to hope for until somebody changes a setting. A broker that is only away is not
+// hopeless, nor is one that refuses beside others.
+func TestNobodyLetsUsIn(t *testing.T) {
+	s := settled(t)
+	refuse := func(err error) bool {
+		r, _ := s.asked()
+		s.Tell(&messages.ControlResponse{Ticket: r.Ticket, Broker: r.Broker, Err: err})
+		return actortest.Hear[*messages.RefreshFailed](s.Stage).Hopeless
+	}
+	denied := fmt.Errorf("%w: %w: wrong password", messages.ErrConnectionLost, messages.ErrAuthentication)
+	s.Advance(time.Minute)
+	s.Tell(&messages.RefreshMetadata{})
+	for range 3 {
+		if refuse(denied) {
+			t.Error("there are others to ask")
+		}
+	}
+	if !refuse(denied) {
+		t.Error("all have refused")
+	}
+	s.Advance(time.Second)
+	if refuse(messages.ErrConnectionLost) {
+		t.Error("a broker that is away is hopeless")
+	}
+	s.Advance(time.Second)
+	if !refuse(denied) {
+		t.Error("they refuse still")
+	}
+	s.Advance(time.Second)
+	r, _ := s.asked()
+	s.view(r, cluster(2, topic("t", 1, 0, 0)))
+	s.Advance(time.Minute)
+	s.Tell(&messages.RefreshMetadata{})
+	if refuse(denied) {
+		t.Error("one has let us in since")
 	}
 }

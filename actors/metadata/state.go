@@ -231,6 +231,9 @@ func (s *State) failed(ticket int, now seams.Instant) {
 	s.refreshAt = next
 }
 
+// nobodyLeft reports whether everybody that could be asked has failed in a row.
+func (s *State) nobodyLeft() bool { return s.failures >= len(s.sequence) }
+
 // nextDeadline is when step wants to be called again.
 func (s *State) nextDeadline() seams.Instant {
 	if s.question.Open() {

@@ -127,6 +127,13 @@ func (k *keeper) Receive(c actor.Context) {
 		k.hint(m)
 	case *messages.RefreshFailed:
 		k.lastFail.Store(&m.Err)
+		if m.Hopeless {
+			for _, t := range k.parkedTopics() {
+				if t.known() == nil {
+					t.refuseParked(m.Err)
+				}
+			}
+		}
 	case *topicWanted:
 		k.parkedIn[m.topic] = true
 		k.unrouted[m.topic] = now

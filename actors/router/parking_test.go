@@ -519,3 +519,31 @@ func TestRefuseEndsAdmission(t *testing.T) {
 		t.Errorf("the partition got %q", got)
 	}
 }
+
+// TestNobodyLetsUsIn: records of topics that nobody knows fail at once when every broker
+// refuses who we are; those of topics that are known go on waiting.
+func TestNobodyLetsUsIn(t *testing.T) {
+	w := newWorld(t)
+	w.topic("known")
+	w.found(topicOf("known", 0))
+	var unknown, beyond, later outcomes
+	w.must(record("nowhere", "v"), &unknown)
+	w.must(at("known", 7, "v"), &beyond)
+	denied := fmt.Errorf("%w: wrong password", messages.ErrAuthentication)
+	system.Root.Send(w.keeper, &messages.RefreshFailed{Err: denied})
+	if len(unknown.all()) != 0 {
+		t.Fatal("failed with somebody left to ask")
+	}
+	system.Root.Send(w.keeper, &messages.RefreshFailed{Err: denied, Hopeless: true})
+	if d := unknown.only(t); !errors.Is(d.Err, messages.ErrAuthentication) || d.Status != messages.NotPersisted {
+		t.Errorf("%+v", d)
+	}
+	if len(beyond.all()) != 0 {
+		t.Error("a record of a known topic has failed as well")
+	}
+	w.must(record("nowhere", "v"), &later) // somebody may have changed the password
+	w.found(topicOf("nowhere", 0))
+	if got := w.boxes["nowhere/0"].values(); got != "v" || len(later.all()) != 0 {
+		t.Errorf("then the partition got %q, outcomes %v", got, later.all())
+	}
+}
