@@ -22,6 +22,7 @@ var (
 	ErrDeliveryTimeout    = messages.ErrDeliveryTimeout
 	ErrRetriesExhausted   = messages.ErrRetriesExhausted
 	ErrConnectionLost     = messages.ErrConnectionLost
+	ErrAuthentication     = messages.ErrAuthentication
 	ErrRequestTimeout     = messages.ErrRequestTimeout
 	ErrFatal              = messages.ErrFatal
 	ErrRefusedWithBatch   = messages.ErrRefusedWithBatch

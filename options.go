@@ -2,6 +2,7 @@ package troupe
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"strconv"
@@ -29,6 +30,8 @@ type config struct {
 	codecOptions     []codecs.Option
 	partitioner      partitioners.Factory
 	dial             seams.DialFunc
+	tls              *tls.Config
+	security         securityProperties
 	responseMaxBytes int
 	maxBlock         time.Duration
 	seams            *Seams
@@ -389,6 +392,9 @@ func (c *config) validate() error {
 	}
 	if c.MetadataMinAge > c.MetadataMaxAge {
 		return refuse("metadata.min.age.ms", "%v is above metadata.max.age.ms = %v", c.MetadataMinAge, c.MetadataMaxAge)
+	}
+	if err := c.resolveSecurity(); err != nil {
+		return err
 	}
 	return c.buildCodecs()
 }

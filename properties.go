@@ -57,6 +57,21 @@ var propertyTable = map[string]property{
 		}
 		return one(WithPartitioner(partitioners.Sticky))
 	},
+	"security.protocol":                     parseSecurityProtocol,
+	"sasl.mechanism":                        security("sasl.mechanism", func(p *securityProperties) *string { return &p.mechanism }),
+	"sasl.jaas.config":                      security("sasl.jaas.config", func(p *securityProperties) *string { return &p.jaas }),
+	"sasl.username":                         security("sasl.username", func(p *securityProperties) *string { return &p.user }),
+	"sasl.password":                         security("sasl.password", func(p *securityProperties) *string { return &p.password }),
+	"ssl.truststore.type":                   security("ssl.truststore.type", func(p *securityProperties) *string { return &p.trust.kind }),
+	"ssl.truststore.location":               security("ssl.truststore.location", func(p *securityProperties) *string { return &p.trust.file }),
+	"ssl.truststore.certificates":           security("ssl.truststore.certificates", func(p *securityProperties) *string { return &p.trust.text }),
+	"ssl.keystore.type":                     security("ssl.keystore.type", func(p *securityProperties) *string { return &p.key.kind }),
+	"ssl.keystore.location":                 security("ssl.keystore.location", func(p *securityProperties) *string { return &p.key.file }),
+	"ssl.keystore.certificate.chain":        security("ssl.keystore.certificate.chain", func(p *securityProperties) *string { return &p.key.text }),
+	"ssl.keystore.key":                      security("ssl.keystore.key", func(p *securityProperties) *string { return &p.key.keyText }),
+	"ssl.key.password":                      security("ssl.key.password", func(p *securityProperties) *string { return &p.keyPassword }),
+	"ssl.endpoint.identification.algorithm": security("ssl.endpoint.identification.algorithm", func(p *securityProperties) *string { return &p.identification }),
+	"ssl.enabled.protocols":                 security("ssl.enabled.protocols", func(p *securityProperties) *string { return &p.protocols }),
 	"retries": func(v string) ([]Option, error) {
 		n, err := strconv.Atoi(v)
 		if err != nil {
@@ -93,6 +108,9 @@ func Properties(properties map[string]string) ([]Option, error) {
 		}
 		parsed, err := parse(strings.TrimSpace(properties[name]))
 		if err != nil {
+			if secrets[name] {
+				return nil, refuse(name, "%v", err)
+			}
 			return nil, refuse(name, "%q: %v", properties[name], err)
 		}
 		options = append(options, parsed...)
@@ -116,7 +134,7 @@ func ReadProperties(r io.Reader) ([]Option, error) {
 	add := func(text string) error {
 		at := strings.IndexAny(text, "=:")
 		if at <= 0 {
-			return refuse("properties", "line %d: %q has no name and value", line, text)
+			return refuse("properties", "line %d has no name and value", line) // it may be a part of a secret
 		}
 		name := strings.TrimSpace(text[:at])
 		if _, twice := properties[name]; twice {

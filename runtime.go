@@ -161,7 +161,9 @@ func (p *Producer) applySeams() {
 	}
 	if s.Transport == nil {
 		s.Transport = seams.NewNetTransport(seams.NetConfig{
-			Dial: c.dial, DialTimeout: c.ConnectionTimeout, WriteTimeout: c.RequestTimeout + c.RequestTimeoutSlack, MaxFrameBytes: c.responseMaxBytes,
+			// A little before the connection's actor gives up: the transport can say whether
+			// it was TCP or TLS that took too long.
+			Dial: c.dial, TLS: c.tls, DialTimeout: c.ConnectionTimeout - c.ConnectionTimeout/20, WriteTimeout: c.RequestTimeout + c.RequestTimeoutSlack, MaxFrameBytes: c.responseMaxBytes,
 		})
 	}
 	codecsAtOnce := 1 // whatever machine a simulation is replayed on
