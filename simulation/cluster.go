@@ -103,6 +103,8 @@ type ClusterSettings struct {
 	ServeAtOnce Duration `json:"serve_at_once,omitempty"`
 	// Brisk followers do not fetch once more only to find that there is nothing.
 	Brisk bool `json:"brisk,omitempty"`
+	// SASL is for brokers that want to know who speaks; nil: they do not.
+	SASL *SASLSettings `json:"sasl,omitempty"`
 	// Kafka3 is for brokers that behave as 3.9 does; else as 4.3.
 	Kafka3 bool `json:"kafka_3,omitempty"`
 }

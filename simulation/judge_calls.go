@@ -158,7 +158,11 @@ func (l *workload) judge(r *produced) {
 	if r.late && !errors.Is(d.Err, messages.ErrClosed) && !l.run.ended() {
 		l.run.violation(WrongOutcome, "record %d came after Close and was answered %v", r.tag, d.Err)
 	}
-	if r.topic == unknownTopic && !l.run.settings.Cluster.AutoCreate && !r.open && !errors.Is(d.Err, messages.ErrUnknownTopic) && !errors.Is(d.Err, messages.ErrBufferFull) && !otherwise(d.Err) {
+	refused := errors.Is(d.Err, messages.ErrAuthentication)
+	if refused && l.run.faults.counts.Kinds[AuthenticationFails] == 0 {
+		l.run.violation(WrongOutcome, "record %d failed for credentials that nobody refused: %v", r.tag, d.Err)
+	}
+	if r.topic == unknownTopic && !refused && !l.run.settings.Cluster.AutoCreate && !r.open && !errors.Is(d.Err, messages.ErrUnknownTopic) && !errors.Is(d.Err, messages.ErrBufferFull) && !otherwise(d.Err) {
 		l.run.violation(WrongOutcome, "record %d to a topic that does not exist was answered %v", r.tag, d.Err)
 	}
 	if errors.Is(d.Err, messages.ErrUnknownTopic) {

@@ -74,6 +74,7 @@ type socket struct {
 	gone     bool          // the server has closed its end
 	serve    func()        // serveOne
 	goAway   func()        // goes
+	login    login
 	// request is the one that is being served, frame what it came in.
 	request request
 	frame   []byte
@@ -326,6 +327,9 @@ func (c *socket) Close(reason error) {
 		return
 	}
 	c.note("client-closes")
+	if c.login.replaced(c.network.scheduler.clock.now) {
+		c.network.faults.counts.Reached[pointSessionEnded]++
+	}
 	if c.network.nature.IntN(2) == 0 {
 		c.inbound.forget() // answers on their way are not read any more
 	}

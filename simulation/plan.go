@@ -54,7 +54,7 @@ type Plan struct {
 }
 
 // HarnessVersion changes when a seed means another run than before.
-const HarnessVersion = 8
+const HarnessVersion = 9
 
 // WritePlan writes a plan as JSON.
 func WritePlan(w io.Writer, p *Plan) error {

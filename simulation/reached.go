@@ -33,7 +33,9 @@ const (
 	pointEnded              = pointPartly + 1                             // a Send whose context ended
 	pointParkingFull        = pointEnded + 1                              // no room for records of an unknown topic
 	pointHandle             = pointParkingFull + 1                        // a record produced by a topic's handle
-	pointProducer           = pointHandle + 1                             // and troupe.Acks of the producer
+	pointSessionEnded       = pointHandle + 1                             // a connection given up before its session ends
+	pointSessionCut         = pointSessionEnded + 1                       // a session that the broker ended
+	pointProducer           = pointSessionCut + 1                         // and troupe.Acks of the producer
 	pointCount              = pointProducer + point(troupe.AcksNone) + 1
 )
 
@@ -76,6 +78,7 @@ func (p point) String() string {
 	return [...]string{
 		"a record whose topic stayed unknown", "a record with the broker's time", "records of one Send side by side", "a Send that failed in part",
 		"a Send whose context ended", "a parking without room", "a record by a topic's handle",
+		"a connection replaced before its session ended", "a session that the broker ended",
 	}[p-pointUnknown]
 }
 

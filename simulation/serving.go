@@ -30,9 +30,12 @@ var unpacked = sync.Pool{New: func() any { return new([]byte) }}
 func (c *cluster) serve(q *request) {
 	b := c.broker(q.broker)
 	c.now()
+	if !c.authenticates(q) {
+		return
+	}
 	switch r := q.message.(type) {
 	case *kmsg.ApiVersionsRequest:
-		q.respond(0, b.apiVersions(&c.estate.versionsAnswer))
+		q.respond(0, b.apiVersions(&c.estate.versionsAnswer, c.settings.SASL != nil))
 	case *kmsg.MetadataRequest:
 		if c.faults.happens(MetadataFails, place{broker: b.id}) != nil {
 			q.cut(false)
@@ -48,13 +51,17 @@ func (c *cluster) serve(q *request) {
 	}
 }
 
-func (b *node) apiVersions(r *kmsg.ApiVersionsResponse) kmsg.Response {
+func (b *node) apiVersions(r *kmsg.ApiVersionsResponse, sasl bool) kmsg.Response {
 	keys := r.ApiKeys[:0]
 	*r = kmsg.NewApiVersionsResponse()
 	r.ApiKeys = keys
 	for _, k := range [...]struct{ key, newest int16 }{
 		{int16(kmsg.Produce), b.Produce}, {int16(kmsg.Metadata), b.Metadata}, {int16(kmsg.InitProducerID), 4}, {int16(kmsg.ApiVersions), 3},
+		{int16(kmsg.SASLHandshake), 1}, {int16(kmsg.SASLAuthenticate), 2},
 	} {
+		if !sasl && (k.key == int16(kmsg.SASLHandshake) || k.key == int16(kmsg.SASLAuthenticate)) {
+			continue
+		}
 		a := kmsg.NewApiVersionsResponseApiKey()
 		a.ApiKey, a.MinVersion, a.MaxVersion = k.key, 0, k.newest
 		if b.Ancient && k.key == int16(kmsg.ApiVersions) {

@@ -118,6 +118,9 @@ func (s *Settings) drawPaces(r *rand.Rand) {
 		s.Retries = one(r, 0, 0, fewRetries, 5)
 	}
 	s.CallbacksAtOnce = r.IntN(3)
+	if r.IntN(6) == 0 {
+		s.Cluster.SASL = &SASLSettings{Session: Duration(one(r, 0, 300*time.Millisecond, 2*time.Second))}
+	}
 	s.Cluster.ServeAtOnce, s.Cluster.Brisk = Duration(one(r, 0, time.Millisecond, time.Millisecond)), r.IntN(4) > 0
 }
 
@@ -180,6 +183,9 @@ func (s *Settings) options() []troupe.Option {
 	}
 	if s.ResendInnocent {
 		options = append(options, troupe.WithResendInnocent(true))
+	}
+	if s.Cluster.SASL != nil {
+		options = append(options, troupe.WithSASL(password{}))
 	}
 	if !s.Numbered {
 		options = append(options, troupe.WithAcks(s.acks()), troupe.WithIdempotence(false))
