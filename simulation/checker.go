@@ -205,7 +205,7 @@ type scratch struct {
 	once  []standing
 	slots []int
 	taken []sequenceName // by index in Writes: what a broker took it under
-	kept  map[lane]last
+	kept  map[lane]tail
 	named map[sequenceName]int32
 	index map[uint64]int
 	acked map[standing]int
@@ -214,7 +214,7 @@ type scratch struct {
 
 var scratches = sync.Pool{New: func() any {
 	return &scratch{
-		known: make(map[string]int32), kept: make(map[lane]last), named: make(map[sequenceName]int32),
+		known: make(map[string]int32), kept: make(map[lane]tail), named: make(map[sequenceName]int32),
 		index: make(map[uint64]int), acked: make(map[standing]int),
 	}
 }}

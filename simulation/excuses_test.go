@@ -74,6 +74,20 @@ func believedAgain(h *History, late bool, values ...string) {
 	}
 }
 
+// arrivesLate is what becomes of b when it fails in doubt and arrives only after c, which
+// has no number, and in front of d.
+func arrivesLate(h *History) {
+	c := at(entry("c", -1), 1, 3)
+	c.ProducerID, c.Epoch = -1, -1
+	d := nth(at(entry("d", 0), 3, 3), 3)
+	d.Epoch = 2
+	h.Logs = []Log{{Topic: "t", Visible: 4, Entries: []Entry{at(entry("a", 0), 0, 3), nth(c, 1), nth(at(entry("b", 1), 2, 3), 2), d}}}
+	h.Writes[1].Outcome, h.Writes[1].Error, h.Writes[1].Offset = Unknown, "in doubt", -1
+	h.Writes[2].Weak, h.Writes[2].Unnumbered, h.Writes[2].Offset = true, true, 1
+	h.Writes[3].Offset = 3
+	h.Attempts[2].Entry, h.Attempts[3].Entry = c, d
+}
+
 // TestExcuses is what the cluster is to blame for, each with its neighbours that it
 // is not to blame for.
 func TestExcuses(t *testing.T) {
@@ -191,6 +205,23 @@ func TestExcuses(t *testing.T) {
 			h.Writes = append(h.Writes, Write{ID: 6, Value: "y", Topic: "t"}, Write{ID: 7, Value: "z", Topic: "t"})
 			h.Logs[0].Entries, h.Logs[0].Visible, h.Writes[3].Offset = []Entry{x, y, z, d}, 4, 3
 		}, nil},
+
+		// In doubt, and then there after all.
+		{"it comes behind one without a number", arrivesLate, nil},
+		{"it was acknowledged there", func(h *History) {
+			arrivesLate(h)
+			h.Writes[1].Outcome, h.Writes[1].Error, h.Writes[1].Offset = OK, "", 2
+		}, []Class{NonmonotonicSend}},
+		{"it comes behind one with a number", func(h *History) {
+			arrivesLate(h)
+			e := h.Logs[0].Entries
+			e[2], e[3] = at(e[3], 2, 3), at(e[2], 3, 3)
+			h.Writes[3].Offset = 2
+		}, []Class{NonmonotonicSend}},
+		{"it comes before one that was admitted earlier", func(h *History) {
+			arrivesLate(h)
+			h.Writes[1].Order, h.Writes[2].Order, h.Writes[3].Order = 4, 2, 3
+		}, []Class{NonmonotonicSend}},
 
 		// The records of one Send.
 		{"one of a Send was deleted, and its broker took it again", func(h *History) { takenAgain(h) }, nil},

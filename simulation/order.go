@@ -26,6 +26,35 @@ type last struct {
 	id uint64
 }
 
+// tail is where the records of a lane end so far.
+type tail struct {
+	last
+	known bool
+	// doubt is a numbered record that failed in doubt. Only what is numbered has to stand
+	// behind it: its last attempt may arrive after it failed, and brokers refuse it then
+	// for the number of what they have by then, if that has one.
+	doubt   last
+	doubted bool
+}
+
+// end is what the next record has to stand behind.
+func (t *tail) end(numbered bool) (last, bool) {
+	if numbered && t.doubted && (!t.known || t.last.before(t.doubt.logPlace)) {
+		return t.doubt, true
+	}
+	return t.last, t.known
+}
+
+// add takes in where a record stands.
+func (t *tail) add(at last, numbered, inDoubt bool) {
+	if numbered && inDoubt {
+		t.doubt, t.doubted = at, true
+		return
+	}
+	t.last, t.known = at, true
+	t.doubted = t.doubted && !numbered
+}
+
 // order judges whether the records of a line stand in the order of their admission:
 // in the log that is left, and in what each leader had appended.
 //
@@ -60,15 +89,18 @@ func (c *check) order() {
 			continue
 		}
 		at := lane{w.Topic, w.Partition, w.Line, false}
+		numbered := c.Numbered && !w.Unnumbered && !w.Weak
 		for _, late := range [...]bool{false, true} {
 			if places = c.keptPlaces(places[:0], i, late); len(places) > 0 {
 				of, other := at, at
 				of.late, other.late = late, !late
-				before, ok := kept[of]
-				if b, both := kept[other]; both && b.life == places[0].life && (!ok || before.before(b.logPlace)) {
+				mine, others := kept[of], kept[other]
+				before, ok := mine.end(numbered)
+				if b, both := others.end(numbered); both && b.life == places[0].life && (!ok || before.before(b.logPlace)) {
 					before, ok = b, true // in the same creation there is one order
 				}
-				kept[of] = c.follows(before, ok, places, w)
+				mine.add(c.follows(before, ok, places, w), numbered, w.Outcome == Unknown)
+				kept[of] = mine
 			}
 		}
 		if cut == nil || w.Outcome != OK || w.Offset < 0 {
