@@ -60,6 +60,7 @@ type Settings struct {
 	SASL sasl.Mechanism
 
 	Sequences Sequences
+	Troubles  *Troubles
 
 	Log zerolog.Logger
 	// Gate writes to Log what may happen again and again; the supervisor makes it.

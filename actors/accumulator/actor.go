@@ -37,7 +37,7 @@ func Spawn(parent actor.SpawnerContext, settings *messages.Settings, budget *mem
 			deliveryTimeout: settings.DeliveryTimeout, idempotent: settings.Idempotent,
 			maxInFlight: settings.MaxInFlight, unnumberedInFlight: settings.UnnumberedInFlight,
 			slowRequest: settings.SlowRequest, retry: settings.Retry, random: settings.Randomness.For(path),
-			resendInnocent: settings.ResendInnocent, codecs: settings.Codecs,
+			resendInnocent: settings.ResendInnocent, codecs: settings.Codecs, troubles: settings.Troubles,
 		}),
 	}
 	b.state.grow = func(c *memory.Chunk, n int) { budget.Grow(b.account.Load(), c, n) }

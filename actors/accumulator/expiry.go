@@ -57,7 +57,7 @@ func (s *State) cutFirst() {
 func (s *State) endedRecords(b *batch, now seams.Instant) (gone []int32, causes []*error) {
 	limit := now.Add(-s.deliveryTimeout)
 	if b.oldestAdmission() <= limit {
-		timeout := fmt.Errorf("%w after %v", messages.ErrDeliveryTimeout, s.deliveryTimeout)
+		timeout := s.timedOut()
 		for n, run := range b.side.stamps {
 			if run.admitted > limit {
 				continue
@@ -91,6 +91,18 @@ func (s *State) endedRecords(b *batch, now seams.Instant) (gone []int32, causes 
 		}
 	}
 	return gone, causes
+}
+
+// timedOut is the end of a record's time, with what has kept it if that is known.
+func (s *State) timedOut() error {
+	err := fmt.Errorf("%w after %v", messages.ErrDeliveryTimeout, s.deliveryTimeout)
+	switch trouble := s.troubles.Of(s.leader.ID); {
+	case s.leader.Broker == nil:
+		return fmt.Errorf("%w: the partition has no leader", err)
+	case trouble != nil:
+		return fmt.Errorf("%w: %w", err, trouble)
+	}
+	return err
 }
 
 // sweep answers records whose time is over and drops batches without a live

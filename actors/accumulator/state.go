@@ -46,6 +46,8 @@ type config struct {
 	grow func(c *memory.Chunk, n int)
 	// charge counts memory that the state made itself in the byte budget.
 	charge func([]byte) *memory.Chunk
+	// troubles are why brokers cannot be reached.
+	troubles *messages.Troubles
 	// decisions are told of each step of a batch.
 	decisions messages.Decisions
 }

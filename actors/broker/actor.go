@@ -289,6 +289,7 @@ func (b *broker) connectionUp(c actor.Context, m *messages.ConnectionUp, now sea
 	}
 	b.Settings.Gate.Recovered(messages.LogNoConnection, b.Info.ID)
 	b.Settings.Gate.Recovered(messages.LogGaveUp, b.Info.ID)
+	b.Settings.Troubles.Over(b.Info.ID)
 	b.state.connectionUp(m, now)
 }
 
@@ -320,6 +321,7 @@ func (b *broker) connectionLost(c actor.Context, m *messages.ConnectionLost, now
 		// What was in flight comes back, but not what is asked of any broker.
 		Waiting: b.state.wants(m.Lane) || len(lost) > 0 && m.Lane != messages.LaneControl,
 	})
+	b.Settings.Troubles.Happened(b.Info.ID, fmt.Errorf("broker %d (%s): %w", b.Info.ID, b.Info.Address, m.Reason))
 	c.Send(b.Root, &messages.RefreshMetadata{Reason: "connection lost"})
 	if !b.state.wants(m.Lane) {
 		b.stopConnection(c, m.Lane)
@@ -430,6 +432,7 @@ func (b *broker) stop(c actor.Context, now seams.Instant) {
 	}
 	if stopping {
 		b.Settings.Gate.Left(b.Info.ID)
+		b.Settings.Troubles.Over(b.Info.ID)
 		// After a crash the next incarnation takes them over.
 		b.failControl(c, b.state.failControl(now, true), errStopped)
 	}

@@ -169,3 +169,21 @@ func TestAnswersThatLieAreNotDecoded(t *testing.T) {
 		t.Errorf("reason %v", reason)
 	}
 }
+
+// TestTroubleIsKnownWhileItLasts: whoever gives up a record that was never sent can say
+// why.
+func TestTroubleIsKnownWhileItLasts(t *testing.T) {
+	troubles := &messages.Troubles{}
+	th := newTheatre(t, restart, func(c *Config) { c.Settings.Troubles = troubles })
+	th.ready(newTaker("a", 0, newBatch(100)))
+	refused := errors.New("connection refused")
+	receive(t, "a dial", th.transport.dials).Close(refused)
+	th.eventually("trouble", func() bool {
+		why := troubles.Of(4)
+		return errors.Is(why, refused) && strings.Contains(why.Error(), "broker 4 (one:9092)")
+	})
+	receive(t, "a request", th.connect().frames)
+	if why := troubles.Of(4); why != nil {
+		t.Errorf("connected, and still %v", why)
+	}
+}
