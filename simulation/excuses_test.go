@@ -55,6 +55,25 @@ func takenAgain(h *History) {
 	h.Together = []Together{{[]uint64{1, 2}}}
 }
 
+// takenTogetherAgain is what becomes of a and b, of one batch, and of c, which is of one
+// Send with b, when a and b are deleted and a broker that has forgotten both takes the
+// batch again.
+func takenTogetherAgain(h *History) {
+	again := func(value string, sequence int32, offset int64) Entry {
+		e := first(nth(at(entry(value, sequence), offset, 4), 2))
+		e.Start = 2
+		return e
+	}
+	h.Logs = []Log{{Topic: "t", Start: 2, Visible: 5, Entries: []Entry{
+		at(entry("a", 0), 0, 3), at(entry("b", 1), 1, 3), again("a", 0, 2), again("b", 1, 3), nth(at(entry("c", 2), 4, 4), 3),
+	}}}
+	h.Writes, h.Attempts = h.Writes[:3], h.Attempts[:3]
+	for i := range h.Writes {
+		h.Writes[i].Offset = int64(2 + i)
+	}
+	h.Together = []Together{{[]uint64{2, 3}}}
+}
+
 // believedAgain is what becomes of c and d when a and b are in the topic's newer
 // creation, and only a broker that has not heard of it answers: they go to the older
 // one, in the order of values.
@@ -232,6 +251,17 @@ func TestExcuses(t *testing.T) {
 			h.Writes[1].Order, h.Writes[2].Order, h.Writes[2].Offset = 3, 2, 1
 			h.Attempts = nil
 		}, []Class{NonmonotonicSend}},
+
+		{"what stood before one of a Send was deleted and taken again with it", takenTogetherAgain, nil},
+		{"it was not taken before", func(h *History) {
+			takenTogetherAgain(h)
+			l := &h.Logs[0]
+			l.Entries[0] = at(entry("x", 0), 0, 3)
+			l.Entries[0].ProducerID = 6
+			h.Writes = append(h.Writes, Write{ID: 5, Value: "x", Topic: "t", Asked: 0, AnswerFor: "t", Order: 5, Line: 1, Answers: 1, Outcome: OK})
+			h.Writes[0].Order, h.Writes[1].Order, h.Writes[2].Order = 2, 1, 3
+			h.Writes[0].Line = 2
+		}, []Class{NonmonotonicSend, SequenceGap}},
 
 		// Order.
 		{"a leader that has not heard of the deletion takes what comes later", func(h *History) { believedAgain(h, true, "c", "d") }, nil},

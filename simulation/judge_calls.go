@@ -252,6 +252,9 @@ func (c *check) together() {
 			}
 			for o := before.offset + 1; o < s.offset; o++ {
 				if other, ok := c.acknowledged()[standing{s.log, o}]; ok && !slices.Contains(t.Writes, c.Writes[other].ID) {
+					if stood, _ := c.stood(other); stood.offset < before.offset {
+						continue // it was deleted with them, and taken again with them
+					}
 					c.add(NonmonotonicSend, "record %d stands between %d and %d of one Send", c.Writes[other].ID, t.Writes[k-1], t.Writes[k])
 					break
 				}

@@ -76,10 +76,13 @@ func (s *State) settleSuccess(a *attempt, r messages.Result, open time.Duration)
 	b := a.batch
 	s.failures = 0
 	s.retryAt = 0
-	s.lastSuccess = r.Now
 	s.slow = open > s.slowRequest
-	if a.number > s.gate {
-		s.oneInFlight = false
+	if b.numbered {
+		// Of another the broker takes note without knowing who sent it.
+		s.lastSuccess = r.Now
+		if a.number > s.gate {
+			s.oneInFlight = false
+		}
 	}
 	s.limit.accepted(b.bytes, s.batchMaxBytes, r.Now)
 	offset := r.BaseOffset
