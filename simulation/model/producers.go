@@ -128,9 +128,11 @@ func (r *replica) takeSnapshot(at int64) {
 
 // rebuild makes the producers anew as they were at limit: from the newest
 // snapshot up to there that is above the log's start, and from the batches behind it.
+// Of a batch in which the log starts all counts: segments are read by whole batches
+// (LogSegment.translateOffset).
 func (r *replica) rebuild(limit, nowMillis int64) {
 	r.reload(limit, nowMillis)
-	for _, b := range r.batches[r.at(r.lastSnapshot):] {
+	for _, b := range r.batches[r.holding(r.lastSnapshot):] {
 		if b.base >= limit {
 			break
 		}

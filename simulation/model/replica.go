@@ -87,6 +87,11 @@ func (r *replica) at(offset int64) int {
 	return sort.Search(len(r.batches), func(i int) bool { return r.batches[i].base >= offset })
 }
 
+// holding returns the index of the first batch with anything at or behind an offset.
+func (r *replica) holding(offset int64) int {
+	return sort.Search(len(r.batches), func(i int) bool { return r.batches[i].end() > offset })
+}
+
 // append puts a batch at the end, by a leader or by a follower.
 func (r *replica) append(b *stored) {
 	if r.segment > 0 && r.segment > r.topic.config.SegmentBytes-b.Size {
