@@ -61,6 +61,7 @@ type Settings struct {
 
 	Sequences Sequences
 	Troubles  *Troubles
+	Counters  *Counters
 
 	Log zerolog.Logger
 	// Gate writes to Log what may happen again and again; the supervisor makes it.

@@ -356,6 +356,7 @@ func (r *run) judge() []Violation {
 	h.Writes = r.estate.writes
 	h.Together = r.load.togethers()
 	h.Forgets = r.settings.Cluster.ForgetAfter > 0
+	r.count()
 	h.Observed = r.observed
 	found := Check(h)
 	if len(found) > 0 {
@@ -367,6 +368,31 @@ func (r *run) judge() []Violation {
 		found = Check(h)
 	}
 	return foremost(found)
+}
+
+// count judges what the producer has counted. A decision that crashed may have been
+// counted and made again; of a call that ended before its records nobody knows what
+// became of them; and an actor hears of records that were refused as of those that were
+// not.
+func (r *run) count() {
+	if r.producer == nil || r.faults.counts.Kinds[DecisionCrash] > 0 || r.ended() {
+		return
+	}
+	var want [3]uint64
+	var outcome *messages.DeliveryError
+	for _, p := range r.load.records {
+		switch err := p.delivery.Err; {
+		case p.open:
+			return
+		case p.answers == 0 || !p.admitted || p.late || err != nil && !errors.As(err, &outcome):
+		default:
+			want[p.delivery.Status]++
+		}
+	}
+	s := r.producer.Stats()
+	if got := [...]uint64{messages.NotPersisted: s.RecordsNotPersisted, messages.PossiblyPersisted: s.RecordsPossiblyPersisted, messages.Persisted: s.RecordsPersisted}; got != want {
+		r.violation(WrongOutcome, "the producer has counted %v records not, possibly and persisted, and they are %v", got, want)
+	}
 }
 
 // foremost is the first few violations of each class: they tell most.

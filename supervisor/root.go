@@ -89,7 +89,8 @@ func Start(parent actor.SpawnerContext, c Config) (*Troupe, error) {
 		nodes: make(map[int32]*node), spawned: make(map[int32]int), identity: messages.NoIdentity, processID: s.Name + "/router-process",
 		crashes: make(map[string]*crashes), random: s.Randomness.For(s.Name + "/crashes"), decisions: s.DecisionsOf(s.Name),
 	}
-	s.Sequences, s.Stamps, s.Gate, s.Troubles = sequencer.NewLedger(), seams.NewStamps(s.Clock), s.NewGate(), &messages.Troubles{}
+	s.Sequences, s.Stamps, s.Gate = sequencer.NewLedger(), seams.NewStamps(s.Clock), s.NewGate()
+	s.Troubles, s.Counters = &messages.Troubles{}, &messages.Counters{}
 	r.budget = memory.NewBudget(s.BufferBytes, s.Parking)
 	lingers := accumulator.NewLingers(s, system)
 	r.routes = router.New(router.Config{

@@ -93,11 +93,33 @@ func (s *State) settleSuccess(a *attempt, r messages.Result, open time.Duration)
 		s.note(messages.BatchRecognised)
 	}
 	s.note(messages.BatchSucceeded)
+	s.countSuccess(b, r.Now)
 	s.finish(b, messages.Delivery{
 		Topic: s.topic, Partition: s.partition, Offset: offset,
 		LogAppendTimeMs: s.appendTime(a, r.LogAppendTimeMs), LogStartOffset: r.LogStartOffset,
 		Status: messages.Persisted, Attempts: b.attempts, LastBrokerError: b.lastError,
 	})
+}
+
+func (s *State) countSuccess(b *batch, now seams.Instant) {
+	if s.counters == nil {
+		return
+	}
+	waited := time.Duration(0)
+	for n, run := range b.side.stamps {
+		end := b.count
+		if n+1 < len(b.side.stamps) {
+			end = b.side.stamps[n+1].first
+		}
+		waited += time.Duration(end-run.first) * now.Sub(run.admitted)
+	}
+	if b.answeredCount > 0 && b.count > 0 {
+		waited = waited / time.Duration(b.count) * time.Duration(b.live()) // about: they have left at different times
+	}
+	s.counters.Add(messages.CountBatches, 1)
+	s.counters.Add(messages.CountBatchBytes, uint64(b.bytes))
+	s.counters.Add(messages.CountWireBytes, uint64(b.wireBytes()))
+	s.counters.Add(messages.CountRecordTime, uint64(max(waited, 0)))
 }
 
 // appendTime is the broker's time of the append, or −1. A broker that recognises a

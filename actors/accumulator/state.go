@@ -48,6 +48,8 @@ type config struct {
 	charge func([]byte) *memory.Chunk
 	// troubles are why brokers cannot be reached.
 	troubles *messages.Troubles
+	// counters count what becomes of records; nil: nobody does.
+	counters *messages.CounterShard
 	// decisions are told of each step of a batch.
 	decisions messages.Decisions
 }
@@ -334,6 +336,7 @@ func (s *State) answerSome(b *batch, indices []int32, causes []*error, status me
 		for _, i := range only {
 			b.markAnswered(i)
 		}
+		s.counters.Outcome(status, len(only))
 		s.unanswered -= int64(len(only))
 		at = end
 	}
@@ -359,6 +362,7 @@ func (s *State) finish(b *batch, d messages.Delivery) {
 	b.settled = true
 	s.unsettled.remove(b)
 	s.unanswered -= int64(b.live())
+	s.counters.Outcome(d.Status, int(b.live()))
 	s.answeringOpen++
 	s.fx.answer(answer{batch: b, side: b.side, delivery: d})
 	s.fx.free(b.drop())

@@ -3,6 +3,7 @@ package broker
 import (
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -117,6 +118,7 @@ func (b *broker) Receive(c actor.Context) {
 	case *written:
 		if b.state.remove(&b.state.lanes[m.request.lane], m.request) {
 			// Else its lane was given up meanwhile, and it was settled with it.
+			b.counters().Add(messages.CountRequests, 1)
 			b.state.takeInHand(m.request)
 			b.state.settleRest(m.request, nil, true, now)
 			b.state.putDown(m.request)
@@ -235,6 +237,8 @@ func (b *broker) responseReceived(c actor.Context, m *messages.ResponseReceived,
 			if r.control != nil {
 				err = b.answerControl(c, r, m.Frame)
 			} else if err = b.response.Decode(r.version, m.Frame); err == nil {
+				b.counters().RequestTook(uint64(max(now.Sub(r.deadline.Add(-r.allowed)), 0)))
+				b.counters().Add(messages.CountThrottled, uint64(max(b.response.ThrottleMs, 0))*uint64(time.Millisecond))
 				b.state.settleAnswer(r, &b.response, now)
 			} else {
 				b.state.settleRest(r, fmt.Errorf("%w: unreadable answer: %w", messages.ErrConnectionLost, err), true, now)
@@ -290,6 +294,7 @@ func (b *broker) connectionUp(c actor.Context, m *messages.ConnectionUp, now sea
 	b.Settings.Gate.Recovered(messages.LogNoConnection, b.Info.ID)
 	b.Settings.Gate.Recovered(messages.LogGaveUp, b.Info.ID)
 	b.Settings.Troubles.Over(b.Info.ID)
+	b.counters().Add(messages.CountConnectionsOpened, 1)
 	b.state.connectionUp(m, now)
 }
 
@@ -321,6 +326,11 @@ func (b *broker) connectionLost(c actor.Context, m *messages.ConnectionLost, now
 		// What was in flight comes back, but not what is asked of any broker.
 		Waiting: b.state.wants(m.Lane) || len(lost) > 0 && m.Lane != messages.LaneControl,
 	})
+	if m.WasUp {
+		b.counters().Add(messages.CountConnectionsLost, 1)
+	} else {
+		b.counters().Add(messages.CountConnectionsFailed, 1)
+	}
 	b.Settings.Troubles.Happened(b.Info.ID, fmt.Errorf("broker %d (%s): %w", b.Info.ID, b.Info.Address, m.Reason))
 	c.Send(b.Root, &messages.RefreshMetadata{Reason: "connection lost"})
 	if !b.state.wants(m.Lane) {
@@ -334,11 +344,19 @@ func (b *broker) settleLost(c actor.Context, lost []*request, err error, now sea
 		if r.control != nil {
 			b.failControl(c, []*messages.ControlRequest{r.control}, err)
 		} else {
-			b.state.settleRest(r, err, !r.unwritten.Load(), now)
+			sent := !r.unwritten.Load()
+			if sent {
+				b.counters().Add(messages.CountRequestsLost, 1)
+			}
+			b.state.settleRest(r, err, sent, now)
 		}
 		b.state.putDown(r)
 		r.drop()
 	}
+}
+
+func (b *broker) counters() *messages.CounterShard {
+	return b.Settings.Counters.Shard(int(b.Info.ID))
 }
 
 // letGo settles what a turn had in hand that crashed.

@@ -47,10 +47,12 @@ func (r *refresher) Receive(c actor.Context) {
 		view, err := r.state.answered(m, now)
 		r.decisions.At("knows the cluster")
 		if view != nil {
+			r.settings.Counters.Shard(0).Add(messages.CountRefreshes, 1)
 			r.settings.Gate.Over(messages.LogNoMetadata)
 			c.Send(r.root, &messages.ClusterChanged{View: view})
 		}
 		if err != nil {
+			r.settings.Counters.Shard(0).Add(messages.CountRefreshesFailed, 1)
 			r.settings.Gate.Happened(messages.Occurrence{Kind: messages.LogNoMetadata, Broker: m.Broker, Err: err})
 			hopeless := errors.Is(err, messages.ErrAuthentication) && r.state.nobodyLeft()
 			c.Send(r.root, &messages.RefreshFailed{Err: err, Hopeless: hopeless})

@@ -266,6 +266,7 @@ type refusedRecord struct {
 // answerOne answers a parked record that will not reach a partition: it is not
 // persisted.
 func (t *Topic) answerOne(f refusedRecord) {
+	t.router.Settings.Counters.Shard(len(t.name)).Outcome(messages.NotPersisted, 1)
 	if f.callback == nil && f.replyTo == nil {
 		return
 	}
