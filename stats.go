@@ -54,9 +54,10 @@ func RequestTimeLimit(n int) time.Duration {
 	return time.Millisecond << n
 }
 
-// Stats is what the producer has done so far. It costs about a microsecond, and may be
-// called from anywhere, also after Close.
+// Stats is what the producer has done so far. It looks at every partition for a moment,
+// and may be called from anywhere, also after Close.
 func (p *Producer) Stats() Stats {
+	p.troupe.Router.Count()
 	c := p.config.Counters
 	return Stats{
 		RecordsPersisted: c.Sum(messages.CountPersisted), RecordsNotPersisted: c.Sum(messages.CountNotPersisted),

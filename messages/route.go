@@ -110,6 +110,9 @@ type Appender interface {
 	MoveTo(next Appender)
 	// Unanswered is the number of records without an outcome.
 	Unanswered() int
+	// Count tells the producer's counters what has become of records since the last
+	// time. It happens by itself when the partition fails all or ends.
+	Count()
 	PID() *actor.PID
 }
 

@@ -38,7 +38,6 @@ func Spawn(parent actor.SpawnerContext, settings *messages.Settings, budget *mem
 			maxInFlight: settings.MaxInFlight, unnumberedInFlight: settings.UnnumberedInFlight,
 			slowRequest: settings.SlowRequest, retry: settings.Retry, random: settings.Randomness.For(path),
 			resendInnocent: settings.ResendInnocent, codecs: settings.Codecs, troubles: settings.Troubles,
-			counters: settings.Counters.Shard(int(spec.Partition) + len(spec.Topic)),
 		}),
 	}
 	b.state.grow = func(c *memory.Chunk, n int) { budget.Grow(b.account.Load(), c, n) }
@@ -74,5 +73,6 @@ func (a *accumulator) Receive(c actor.Context) {
 		a.box.timer.Stop()
 		a.box.FailAll(messages.ErrClosed)
 		a.box.keepSequence()
+		a.box.Count()
 	}
 }

@@ -179,6 +179,13 @@ func (b *Box) Unanswered() int {
 	return n
 }
 
+// Count implements messages.Appender.
+func (b *Box) Count() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.settings.Counters.Take(&b.state.tally)
+}
+
 // Urge implements messages.Appender.
 func (b *Box) Urge() {
 	b.guarded("a batch could not be urged", func(s *State) {
@@ -224,6 +231,7 @@ func (b *Box) FailAll(cause error) {
 		b.leaving = nil
 		s.failAll(cause)
 	})
+	b.Count() // nobody may look for it any more
 }
 
 // keepSequence leaves the last sequence to a successor.

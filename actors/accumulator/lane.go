@@ -150,7 +150,7 @@ func (l *lane) answerFrom(a *answer, i, end int32) (next int32) {
 		if ended {
 			return
 		}
-		l.box.state.counters.Add(messages.CountCallbackPanics, 1)
+		l.box.settings.Counters.Shard(int(i)).Add(messages.CountCallbackPanics, 1)
 		if reason := recover(); reason != nil {
 			l.reportPanic(reason, i)
 			next = i + 1

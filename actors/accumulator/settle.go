@@ -102,9 +102,6 @@ func (s *State) settleSuccess(a *attempt, r messages.Result, open time.Duration)
 }
 
 func (s *State) countSuccess(b *batch, now seams.Instant) {
-	if s.counters == nil {
-		return
-	}
 	waited := time.Duration(0)
 	for n, run := range b.side.stamps {
 		end := b.count
@@ -116,10 +113,10 @@ func (s *State) countSuccess(b *batch, now seams.Instant) {
 	if b.answeredCount > 0 && b.count > 0 {
 		waited = waited / time.Duration(b.count) * time.Duration(b.live()) // about: they have left at different times
 	}
-	s.counters.Add(messages.CountBatches, 1)
-	s.counters.Add(messages.CountBatchBytes, uint64(b.bytes))
-	s.counters.Add(messages.CountWireBytes, uint64(b.wireBytes()))
-	s.counters.Add(messages.CountRecordTime, uint64(max(waited, 0)))
+	s.tally.Add(messages.CountBatches, 1)
+	s.tally.Add(messages.CountBatchBytes, uint64(b.bytes))
+	s.tally.Add(messages.CountWireBytes, uint64(b.wireBytes()))
+	s.tally.Add(messages.CountRecordTime, uint64(max(waited, 0)))
 }
 
 // appendTime is the broker's time of the append, or −1. A broker that recognises a

@@ -115,7 +115,7 @@ func (s *State) halve(i int) {
 	})
 	at = min(at, b.count-1)
 	s.note(messages.BatchSplit)
-	s.counters.Add(messages.CountSplits, 1)
+	s.tally.Add(messages.CountSplits, 1)
 	first, second := s.carve(b, 0, at, nil), s.carve(b, at, b.count, nil)
 	for _, w := range b.flushes {
 		w.Add(1) // one more batch to wait for

@@ -48,8 +48,6 @@ type config struct {
 	charge func([]byte) *memory.Chunk
 	// troubles are why brokers cannot be reached.
 	troubles *messages.Troubles
-	// counters count what becomes of records; nil: nobody does.
-	counters *messages.CounterShard
 	// decisions are told of each step of a batch.
 	decisions messages.Decisions
 }
@@ -115,6 +113,7 @@ func (fx *effects) free(chunks []*memory.Chunk) {
 // at the clock, never blocks, and calls nobody: what follows from a step is left
 // in its effects.
 type State struct {
+	tally messages.Tally // what the producer's counters have not heard of yet
 	// What every record looks at stands with the box's lock in one line of the
 	// processor's cache, for the reason that batch gives.
 	open       *batch
@@ -336,7 +335,7 @@ func (s *State) answerSome(b *batch, indices []int32, causes []*error, status me
 		for _, i := range only {
 			b.markAnswered(i)
 		}
-		s.counters.Outcome(status, len(only))
+		s.tally.Outcome(status, len(only))
 		s.unanswered -= int64(len(only))
 		at = end
 	}
@@ -362,7 +361,7 @@ func (s *State) finish(b *batch, d messages.Delivery) {
 	b.settled = true
 	s.unsettled.remove(b)
 	s.unanswered -= int64(b.live())
-	s.counters.Outcome(d.Status, int(b.live()))
+	s.tally.Outcome(d.Status, int(b.live()))
 	s.answeringOpen++
 	s.fx.answer(answer{batch: b, side: b.side, delivery: d})
 	s.fx.free(b.drop())

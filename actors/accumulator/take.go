@@ -129,7 +129,7 @@ func (s *State) take(r messages.TakeRequest) (*attempt, messages.TakeStatus) {
 	a := &b.first
 	if b.attempts > 1 {
 		a = new(attempt)
-		s.counters.Add(messages.CountRetries, 1)
+		s.tally.Add(messages.CountRetries, 1)
 	}
 	*a = attempt{
 		batch: b, number: s.attemptCount, broker: r.Broker, taken: r.Now, lane: r.Class.Lane,

@@ -139,6 +139,7 @@ func (b *fakeBox) Urge()                       { b.urged.Add(1) }
 func (b *fakeBox) Reopen()                     { b.closed = false }
 func (b *fakeBox) Reannounce()                 { b.reannounced++ }
 func (b *fakeBox) FailAll(cause error)         { b.closed, b.failed = true, cause }
+func (b *fakeBox) Count()                      {}
 func (b *fakeBox) Unanswered() int             { return len(b.got) }
 func (b *fakeBox) values() string              { return strings.Join(b.got, " ") }
 func (b *fakeBox) last() messages.AssignLeader { return b.leaders[len(b.leaders)-1] }

@@ -407,6 +407,21 @@ func (r *Router) Unanswered() int {
 	return n
 }
 
+// Count has every partition tell the producer's counters what it has counted.
+func (r *Router) Count() {
+	for _, t := range r.sorted() {
+		t.mu.Lock()
+		boxes := slices.Clone(t.departed)
+		if rt := t.knownLocked(); rt != nil {
+			boxes = append(boxes, rt.live...)
+		}
+		t.mu.Unlock()
+		for _, box := range boxes {
+			box.Count()
+		}
+	}
+}
+
 // Reannounce has every partition say once more whether it is ready: a broker has
 // crashed and may have lost what it was told.
 func (r *Router) Reannounce() {
