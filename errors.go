@@ -23,6 +23,7 @@ var (
 	ErrRetriesExhausted   = messages.ErrRetriesExhausted
 	ErrConnectionLost     = messages.ErrConnectionLost
 	ErrAuthentication     = messages.ErrAuthentication
+	ErrCredentials        = messages.ErrCredentials
 	ErrRequestTimeout     = messages.ErrRequestTimeout
 	ErrFatal              = messages.ErrFatal
 	ErrRefusedWithBatch   = messages.ErrRefusedWithBatch

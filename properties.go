@@ -2,6 +2,7 @@ package troupe
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -132,15 +133,14 @@ func ReadProperties(r io.Reader) ([]Option, error) {
 	scanner := bufio.NewScanner(r)
 	line, joined := 0, ""
 	add := func(text string) error {
-		at := strings.IndexAny(text, "=:")
-		if at <= 0 {
-			return refuse("properties", "line %d has no name and value", line) // it may be a part of a secret
+		name, value, err := splitProperty(text)
+		if err != nil {
+			return refuse("properties", "line %d: %v", line, err) // and not what it is: it may be a secret
 		}
-		name := strings.TrimSpace(text[:at])
 		if _, twice := properties[name]; twice {
 			return refuse(name, "given twice, the second time in line %d", line)
 		}
-		properties[name] = strings.TrimSpace(text[at+1:])
+		properties[name] = value
 		return nil
 	}
 	for scanner.Scan() {
@@ -167,6 +167,44 @@ func ReadProperties(r io.Reader) ([]Option, error) {
 		}
 	}
 	return Properties(properties)
+}
+
+// splitProperty takes a line of a .properties file apart, as java.util.Properties does:
+// \ makes the next character one of the text, and \t, \n, \r, \f and \uXXXX are others.
+func splitProperty(text string) (name, value string, err error) {
+	var b strings.Builder
+	runes := []rune(text)
+	split := false
+	for i := 0; i < len(runes); i++ {
+		switch r := runes[i]; {
+		case (r == '=' || r == ':') && !split:
+			name, split = strings.TrimSpace(b.String()), true
+			b.Reset()
+		case r != '\\' || i+1 == len(runes):
+			b.WriteRune(r)
+		case runes[i+1] == 'u':
+			if i+6 > len(runes) {
+				return "", "", errors.New(`\u is not followed by four digits`)
+			}
+			code, err := strconv.ParseUint(string(runes[i+2:i+6]), 16, 16)
+			if err != nil {
+				return "", "", errors.New(`\u is not followed by four digits`)
+			}
+			b.WriteRune(rune(code))
+			i += 5
+		default:
+			i++
+			if at := strings.IndexRune("tnrf", runes[i]); at >= 0 {
+				b.WriteByte("\t\n\r\f"[at])
+			} else {
+				b.WriteRune(runes[i])
+			}
+		}
+	}
+	if !split || name == "" {
+		return "", "", errors.New("it has no name and value")
+	}
+	return name, strings.TrimSpace(b.String()), nil
 }
 
 func one(o Option) ([]Option, error) { return []Option{o}, nil }

@@ -3,7 +3,6 @@ package troupe
 import (
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/troupe-kafka/troupe/sasl"
@@ -79,6 +78,7 @@ var secrets = map[string]bool{"sasl.jaas.config": true, "sasl.password": true, "
 // that what was given is used: a password that goes nowhere is a mistake.
 func (c *config) resolveSecurity() error {
 	p := &c.security
+	defer func() { *p = securityProperties{} }() // secrets need not stay
 	encrypted, authenticated := strings.HasSuffix(p.protocol, "SSL"), strings.HasPrefix(p.protocol, "SASL_")
 	for _, name := range p.named {
 		if strings.HasPrefix(name, "ssl.") && !encrypted || strings.HasPrefix(name, "sasl.") && !authenticated {
@@ -117,6 +117,15 @@ func (c *config) resolveSecurity() error {
 
 // saslMechanism is what sasl.mechanism names, with the credentials beside it.
 func (p *securityProperties) saslMechanism() (sasl.Mechanism, error) {
+	construct, ok := map[string]func(user, password string) sasl.Mechanism{
+		"PLAIN": sasl.Plain, "SCRAM-SHA-256": sasl.Scram256, "SCRAM-SHA-512": sasl.Scram512,
+	}[p.mechanism]
+	switch {
+	case p.mechanism == "":
+		return nil, refuse("sasl.mechanism", "expected PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512, or WithSASL with another; Kafka's default, GSSAPI, is not supported")
+	case !ok:
+		return nil, refuse("sasl.mechanism", "%q is not one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512; others, and OAUTHBEARER, come in by WithSASL", p.mechanism)
+	}
 	user, password := p.user, p.password
 	if p.jaas != "" {
 		if user != "" || password != "" {
@@ -127,75 +136,11 @@ func (p *securityProperties) saslMechanism() (sasl.Mechanism, error) {
 			return nil, refuse("sasl.jaas.config", "%v", err)
 		}
 	}
-	construct, ok := map[string]func(user, password string) sasl.Mechanism{
-		"PLAIN": sasl.Plain, "SCRAM-SHA-256": sasl.Scram256, "SCRAM-SHA-512": sasl.Scram512,
-	}[p.mechanism]
 	switch {
-	case p.mechanism == "":
-		return nil, refuse("sasl.mechanism", "expected PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512, or WithSASL with another; Kafka's default, GSSAPI, is not supported")
-	case !ok:
-		return nil, refuse("sasl.mechanism", "%q is not one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512; others, and OAUTHBEARER, come in by WithSASL", p.mechanism)
 	case user == "":
 		return nil, refuse("sasl.username", "expected a name, here or in sasl.jaas.config")
+	case password == "":
+		return nil, refuse("sasl.password", "expected one, here or in sasl.jaas.config")
 	}
 	return construct(user, password), nil
-}
-
-// parseJAAS reads a login as Java's clients are given it:
-//
-//	org.apache.kafka.common.security.plain.PlainLoginModule required username="…" password="…";
-func parseJAAS(text, mechanism string) (user, password string, err error) {
-	module, rest, _ := strings.Cut(strings.TrimSpace(text), " ")
-	want := "PlainLoginModule"
-	if strings.HasPrefix(mechanism, "SCRAM-") {
-		want = "ScramLoginModule"
-	}
-	if !strings.HasSuffix(module, "."+want) {
-		return "", "", fmt.Errorf("expected the module org.apache.kafka.common.security…%s for the mechanism %s", want, mechanism)
-	}
-	flag, rest, _ := strings.Cut(strings.TrimSpace(rest), " ")
-	if flag != "required" && flag != "requisite" && flag != "sufficient" && flag != "optional" {
-		return "", "", errors.New(`expected "required" behind the module`)
-	}
-	for rest = strings.TrimSpace(rest); rest != "" && rest != ";"; rest = strings.TrimSpace(rest) {
-		name, value, found := strings.Cut(rest, "=")
-		if !found {
-			return "", "", errors.New("expected name=value, and a semicolon at the end")
-		}
-		if value, rest, err = jaasValue(strings.TrimSpace(value)); err != nil {
-			return "", "", err
-		}
-		switch name = strings.TrimSpace(name); name {
-		case "username":
-			user = value
-		case "password":
-			password = value
-		default:
-			return "", "", fmt.Errorf("%s is not supported; expected username and password", name)
-		}
-	}
-	return user, password, nil
-}
-
-// jaasValue takes a value off the front: in quotes, in which \ escapes, or up to a space
-// or semicolon.
-func jaasValue(s string) (value, rest string, err error) {
-	if s == "" || s[0] != '"' && s[0] != '\'' {
-		end := strings.IndexAny(s, " \t;")
-		if end < 0 {
-			end = len(s)
-		}
-		return s[:end], s[end:], nil
-	}
-	var b strings.Builder
-	for i := 1; i < len(s); i++ {
-		switch {
-		case s[i] == s[0]:
-			return b.String(), s[i+1:], nil
-		case s[i] == '\\' && i+1 < len(s):
-			i++
-		}
-		b.WriteByte(s[i])
-	}
-	return "", "", errors.New("a quotation mark is not closed")
 }

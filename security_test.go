@@ -81,13 +81,31 @@ func TestJAAS(t *testing.T) {
 		t.Errorf("%q %q %v", user, password, err)
 	}
 	for _, text := range []string{
+		"org.apache.kafka.common.security.plain.PlainLoginModule\n\tREQUIRED\n username=ada\npassword = 'w' ;\n",
+		`org.apache.kafka.common.security.plain.PlainLoginModule required username="ada" password="w";`,
+	} {
+		if user, password, err := parseJAAS(text, "PLAIN"); user != "ada" || password != "w" || err != nil {
+			t.Errorf("%q: %q %q %v", text, user, password, err)
+		}
+	}
+	for _, text := range []string{
+		"org.apache.kafka.common.security.plain.PlainLoginModule required username=u password=hunter2",
+		"org.apache.kafka.common.security.plain.PlainLoginModule required username=u password=hun;ter2;",
+		`org.apache.kafka.common.security.plain.PlainLoginModule required username=u password "hunter2" serviceName="x";`,
+		"org.apache.kafka.common.security.plain.PlainLoginModule required username=u password=first hunter2=second;",
+		`org.apache.kafka.common.security.plain.PlainLoginModule required username=\"u\" password=\"hunter2\";`,
+		"org.apache.kafka.common.security.plain.PlainLoginModule required username=u password=hunter2; other=x;",
+		"org.apache.kafka.common.security.plain.PlainLoginModule required username=u password= ;",
 		"", "x", "org.apache.kafka.common.security.plain.PlainLoginModule", "org.apache.kafka.common.security.plain.PlainLoginModule username=u",
 		`org.apache.kafka.common.security.plain.PlainLoginModule required username="u`, "org.apache.kafka.common.security.plain.PlainLoginModule required username",
 		`org.apache.kafka.common.security.plain.PlainLoginModule required tokenauth="true";`, `PlainLoginModule required username="u" password="p";`,
 		`org.apache.kafka.common.security.scram.ScramLoginModule required username="u" password="p";`,
 	} {
-		if user, _, err := parseJAAS(text, "PLAIN"); err == nil {
+		user, _, err := parseJAAS(text, "PLAIN")
+		if err == nil {
 			t.Errorf("%q is a login of %q", text, user)
+		} else if strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), "ter2") {
+			t.Errorf("%q: %v", text, err)
 		}
 	}
 }
@@ -130,8 +148,15 @@ func TestSecurityRefused(t *testing.T) {
 		"two trust stores":         {encryptedOnly("ssl.truststore.certificates", string(a.PEM()), "ssl.truststore.location", "x"), "ssl.truststore.location", nil},
 		"a key without a chain":    {encryptedOnly("ssl.keystore.key", string(key)), "ssl.keystore.key", nil},
 		"a chain without a key":    {encryptedOnly("ssl.keystore.certificate.chain", string(chain)), "ssl.keystore.certificate.chain", nil},
-		"an encrypted key":         {encryptedOnly("ssl.keystore.certificate.chain", string(chain), "ssl.keystore.key", string(encrypted)), "ssl.keystore.certificate.chain", nil},
+		"an encrypted key":         {encryptedOnly("ssl.keystore.certificate.chain", string(chain), "ssl.keystore.key", string(encrypted)), "ssl.keystore.key", nil},
 		"a key's password":         {encryptedOnly("ssl.key.password", "hunter2"), "ssl.key.password", nil},
+		"an old encrypted key":     {encryptedOnly("ssl.keystore.certificate.chain", string(chain), "ssl.keystore.key", "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----"), "ssl.keystore.key", nil},
+		"one certificate of two":   {encryptedOnly("ssl.truststore.certificates", string(a.PEM())+"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), "ssl.truststore.certificates", nil},
+		"half a certificate":       {encryptedOnly("ssl.truststore.certificates", string(a.PEM())+"-----BEGIN CERTIFICATE-----\nA!A\n-----END CERTIFICATE-----\n"), "ssl.truststore.certificates", nil},
+		"another block":            {encryptedOnly("ssl.truststore.location", write(t, "ca.pem", a.PEM(), key)), "ssl.truststore.location", nil},
+		"no password":              {sasled("sasl.password", "-"), "sasl.password", nil},
+		"a login without one":      {sasled("sasl.username", "-", "sasl.password", "-", "sasl.jaas.config", `org.apache.kafka.common.security.plain.PlainLoginModule required username="u";`), "sasl.password", nil},
+		"a login and no mechanism": {sasled("sasl.mechanism", "-", "sasl.username", "-", "sasl.password", "-", "sasl.jaas.config", `org.apache.kafka.common.security.scram.ScramLoginModule required username="u" password="hunter2";`), "sasl.mechanism", nil},
 		"a file and a key":         {encryptedOnly("ssl.keystore.location", write(t, "pem", chain, key), "ssl.keystore.key", string(key)), "ssl.keystore.key", nil},
 		"identification":           {encryptedOnly("ssl.endpoint.identification.algorithm", "ldaps"), "ssl.endpoint.identification.algorithm", nil},
 		"versions":                 {encryptedOnly("ssl.enabled.protocols", "TLSv1.1"), "ssl.enabled.protocols", nil},
@@ -228,6 +253,27 @@ func TestWithoutIdentification(t *testing.T) {
 		err = c.tls.VerifyConnection(tls.ConnectionState{PeerCertificates: []*x509.Certificate{cert}, ServerName: "here"})
 		if by == a && err != nil || by == other && !seams.IsSecurityError(err) {
 			t.Errorf("%s: %v", who, err)
+		}
+	}
+}
+
+// TestPropertiesFileEscapes as java.util.Properties reads them.
+func TestPropertiesFileEscapes(t *testing.T) {
+	for line, want := range map[string][2]string{
+		`client.id = a`:               {"client.id", "a"},
+		`client.id:a=b:c`:             {"client.id", "a=b:c"},
+		`client\.id=C\:\\kafka\\x`:    {"client.id", `C:\kafka\x`},
+		`name=\"quoted\" \u00e9\tend`: {"name", "\"quoted\" é\tend"},
+		`a\=b=c`:                      {"a=b", "c"},
+	} {
+		name, value, err := splitProperty(line)
+		if err != nil || name != want[0] || value != want[1] {
+			t.Errorf("%s: %q %q %v", line, name, value, err)
+		}
+	}
+	for _, line := range []string{"", "name", "=value", `name\=value`, `name=\u12`, `name=\uzzzz`} {
+		if name, value, err := splitProperty(line); err == nil {
+			t.Errorf("%q: %q %q", line, name, value)
 		}
 	}
 }

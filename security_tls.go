@@ -23,15 +23,14 @@ func (p *securityProperties) tlsConfig() (*tls.Config, error) {
 		return nil, err
 	}
 	if name != "" {
-		c.RootCAs = x509.NewCertPool()
-		if !c.RootCAs.AppendCertsFromPEM(trusted) {
-			return nil, refuse(name, "there is no certificate in it")
+		if c.RootCAs, err = authorities(trusted); err != nil {
+			return nil, refuse(name, "%v", err)
 		}
 	}
 	if err := p.clientCertificate(c); err != nil {
 		return nil, err
 	}
-	switch p.identification {
+	switch strings.ToLower(p.identification) {
 	case "https":
 	case "":
 		if p.gave("ssl.endpoint.identification.algorithm") { // Java's way to turn it off
@@ -41,6 +40,31 @@ func (p *securityProperties) tlsConfig() (*tls.Config, error) {
 		return nil, refuse("ssl.endpoint.identification.algorithm", "%q is neither https nor empty", p.identification)
 	}
 	return c, nil
+}
+
+// authorities are the certificates of a store, all of which must be some: one that is
+// left out in silence is missed when it is needed.
+func authorities(text []byte) (*x509.CertPool, error) {
+	pool, n := x509.NewCertPool(), 0
+	for {
+		var block *pem.Block
+		if block, text = pem.Decode(text); block == nil {
+			break
+		}
+		n++
+		if block.Type != "CERTIFICATE" {
+			return nil, fmt.Errorf("block %d is no certificate", n)
+		}
+		certificate, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("certificate %d: %w", n, err)
+		}
+		pool.AddCert(certificate)
+	}
+	if n == 0 {
+		return nil, errors.New("there is no certificate in it")
+	}
+	return pool, nil
 }
 
 func (p *securityProperties) gave(name string) bool {
@@ -82,7 +106,12 @@ func (s *pemSource) certificates(store string) (text []byte, name string, err er
 		}
 		return text, store + ".location", nil
 	case s.text != "":
-		return inLines(s.text), map[bool]string{true: "ssl.truststore.certificates", false: "ssl.keystore.certificate.chain"}[store == "ssl.truststore"], nil
+		text, err = inLines(s.text)
+		name = map[bool]string{true: "ssl.truststore.certificates", false: "ssl.keystore.certificate.chain"}[store == "ssl.truststore"]
+		if err != nil {
+			err = refuse(name, "%v", err)
+		}
+		return text, name, err
 	}
 	return nil, "", nil
 }
@@ -103,6 +132,9 @@ func (p *securityProperties) clientCertificate(c *tls.Config) error {
 	}
 	if p.key.file != "" && p.key.keyText != "" {
 		return refuse("ssl.keystore.key", "it contradicts ssl.keystore.location, whose file has the key as well")
+	}
+	if p.key.keyText != "" {
+		name = "ssl.keystore.key"
 	}
 	certificate, err := keyPair(text, p.key.keyText)
 	if err != nil {
@@ -128,7 +160,10 @@ func (p *securityProperties) clientCertificate(c *tls.Config) error {
 func keyPair(chain []byte, key string) (tls.Certificate, error) {
 	keyText := chain
 	if key != "" {
-		keyText = inLines(key)
+		var err error
+		if keyText, err = inLines(key); err != nil {
+			return tls.Certificate{}, err
+		}
 	}
 	for rest := keyText; ; {
 		var block *pem.Block
@@ -136,7 +171,7 @@ func keyPair(chain []byte, key string) (tls.Certificate, error) {
 			break
 		}
 		if block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != "" {
-			return tls.Certificate{}, errors.New("the key is encrypted, which is not supported; decrypt it (openssl pkey), or give a certificate to WithTLS")
+			return tls.Certificate{}, errEncryptedKey
 		}
 	}
 	certificate, err := tls.X509KeyPair(chain, keyText)
@@ -150,16 +185,22 @@ func keyPair(chain []byte, key string) (tls.Certificate, error) {
 var pemBlock = regexp.MustCompile(`(?s)-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END ([A-Z0-9 ]+)-----`)
 
 // inLines is PEM as encoding/pem wants it.
-func inLines(text string) (lines []byte) {
+func inLines(text string) (lines []byte, err error) {
 	text = strings.ReplaceAll(text, `\n`, "\n")
-	for _, m := range pemBlock.FindAllStringSubmatch(text, -1) {
-		body, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(m[2]), ""))
-		if err == nil && m[1] == m[3] {
-			lines = append(lines, pem.EncodeToMemory(&pem.Block{Type: m[1], Bytes: body})...)
+	for n, m := range pemBlock.FindAllStringSubmatch(text, -1) {
+		if strings.Contains(m[2], ":") { // headers: of keys that are encrypted in the old way
+			return nil, errEncryptedKey
 		}
+		body, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(m[2]), ""))
+		if err != nil || m[1] != m[3] {
+			return nil, fmt.Errorf("block %d is no PEM", n+1)
+		}
+		lines = append(lines, pem.EncodeToMemory(&pem.Block{Type: m[1], Bytes: body})...)
 	}
-	return lines
+	return lines, nil
 }
+
+var errEncryptedKey = errors.New("the key is encrypted, which is not supported; decrypt it (openssl pkey), or give a certificate to WithTLS")
 
 // verifyChainOnly checks who has signed a broker's certificate, and not for which host.
 func verifyChainOnly(c *tls.Config) {

@@ -68,8 +68,8 @@ type ForgetTopic struct{ Name string }
 // parked records carry it in their error if they time out.
 type RefreshFailed struct {
 	Err error
-	// Hopeless says that nobody can be asked, and that this is a matter of security
-	// settings: records of topics that nobody knows fail at once. It is tried again all
-	// the same, since passwords change on either side.
+	// Hopeless says that every broker refuses who we are, and that none ever let us in:
+	// records fail at once. It is tried again all the same, since passwords change on
+	// either side.
 	Hopeless bool
 }

@@ -43,6 +43,9 @@ var (
 	// or its own cannot be trusted, or only one side wants TLS or SASL. No request went
 	// out on that connection. Correct the security settings.
 	ErrAuthentication = errors.New("authentication failed")
+	// ErrCredentials: the SASL mechanism had no credentials to show, for instance
+	// because whoever gives out tokens could not be reached. The broker was not asked.
+	ErrCredentials = errors.New("no credentials")
 	// ErrRequestTimeout: the broker did not answer in time.
 	ErrRequestTimeout = errors.New("request timeout")
 	// ErrFatal: the producer cannot go on and must be made anew; the cause is

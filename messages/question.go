@@ -7,15 +7,9 @@ import (
 	"github.com/troupe-kafka/troupe/seams"
 )
 
-// mostAsked bounds the brokers that one question is put to at the same time. Each is
-// given twice the time of the one before until another is asked as well: a cluster
-// that is slow as a whole must not get the same question from every client as often
-// as it has brokers.
-const mostAsked = 4
-
 // Question is something that any broker can answer, metadata or a producer id. It
 // is put to one; if that one is silent for Hedge, it is put to another as well,
-// to a third if both are silent for twice as long, and so on up to mostAsked, and the
+// to a third if both are silent for twice as long, and so on up to Most, and the
 // first answer counts. Whoever asks keeps one Question and puts it again
 // and again. It does no I/O and is told the time.
 type Question struct {
@@ -23,6 +17,10 @@ type Question struct {
 	Hedge time.Duration
 	// Timeout is after how long without an answer a request counts as failed.
 	Timeout time.Duration
+	// Most bounds the brokers that it is put to at the same time. Each is given twice the
+	// time of the one before until another is asked as well: a cluster that is slow as a
+	// whole must not get the same question from every client as often as it has brokers.
+	Most int
 
 	ticket  int
 	asked   []asked // requests without an answer, the oldest first
@@ -59,7 +57,7 @@ func (q *Question) patience() seams.Instant {
 // WantsAnother reports whether the brokers that were asked have been silent for
 // so long that another should be asked now.
 func (q *Question) WantsAnother(now seams.Instant) bool {
-	return q.Open() && len(q.asked) < mostAsked && now >= q.another
+	return q.Open() && len(q.asked) < q.Most && now >= q.another
 }
 
 // NoOther says that there is no other broker to ask.
@@ -114,7 +112,7 @@ func (q *Question) Deadline() seams.Instant {
 		return seams.Never
 	}
 	at := q.asked[0].at.Add(q.Timeout)
-	if len(q.asked) < mostAsked {
+	if len(q.asked) < q.Most {
 		at = min(at, q.another)
 	}
 	return at

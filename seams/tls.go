@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"reflect"
+	"slices"
 )
 
 // The first two bytes of what a TLS server answers to something else: an alert, and the
@@ -23,9 +25,12 @@ var errSpeaksTLS = errors.New("the broker speaks TLS on this port, and the conne
 const tlsSessions = 256
 
 // withSessions is a configuration that resumes sessions: all connections to a broker
-// that comes back are made at the same moment.
+// that comes back are made at the same moment. A session that is resumed shows no
+// certificate and looks at none, so that it is only for clients without certificates of
+// their own and without checks of their own.
 func withSessions(config *tls.Config) *tls.Config {
-	if config.ClientSessionCache == nil && !config.SessionTicketsDisabled {
+	own := len(config.Certificates) > 0 || config.GetClientCertificate != nil || config.VerifyPeerCertificate != nil || config.VerifyConnection != nil
+	if config.ClientSessionCache == nil && !config.SessionTicketsDisabled && !own {
 		config = config.Clone()
 		config.ClientSessionCache = tls.NewLRUClientSessionCache(tlsSessions)
 	}
@@ -76,10 +81,23 @@ func IsSecurityError(err error) bool {
 	switch {
 	case errors.As(err, &certificate), errors.As(err, &plain), errors.Is(err, errSpeaksTLS):
 		return true
-	case errors.As(err, &network):
-		return network.Op == "remote error" // how crypto/tls names an alert
+	case errors.As(err, &network) && network.Op == "remote error": // how crypto/tls names an alert
+		if code := reflect.ValueOf(network.Err); code.Kind() == reflect.Uint8 {
+			return slices.Contains(alertsOfTrust, code.Uint())
+		}
 	}
 	return false
+}
+
+// alertsOfTrust are those of TLS's alerts (RFC 8446, section 6) by which a peer refuses
+// a certificate, a name or what the two could have agreed on. Others are about bytes.
+var alertsOfTrust = []uint64{
+	40,                     // handshake_failure
+	42, 43, 44, 45, 46, 48, // certificates
+	49,     // access_denied
+	51,     // decrypt_error: a signature that is none
+	70, 71, // protocol_version, insufficient_security
+	112, 116, 120, // unrecognized_name, certificate_required, no_application_protocol
 }
 
 // joinBytes is what is gathered before it is written: four of TLS's records.

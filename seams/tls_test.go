@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -234,5 +235,81 @@ func TestJoiner(t *testing.T) {
 	}
 	if len(got) != 2 || got[0]+got[1] != 100_000 {
 		t.Errorf("written in pieces of %v", got)
+	}
+}
+
+// TestAlerts: those that say that a certificate is refused are a matter of settings,
+// those about bytes are not.
+func TestAlerts(t *testing.T) {
+	a := certtest.New(t)
+	for code, matters := range map[byte]bool{10: false, 20: false, 42: true, 48: true, 70: true, 80: false, 116: true} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := newEar()
+		NewNetTransport(NetConfig{TLS: &tls.Config{RootCAs: a.Pool()}, DialTimeout: 5 * time.Second, MaxFrameBytes: 1 << 20}).Dial(l.Addr().String(), e)
+		far, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := far.Write([]byte{tlsAlert, tlsMajor, 3, 0, 2, 2, code}); err != nil {
+			t.Fatal(err)
+		}
+		if err := await(t, "the end", e.closed); IsSecurityError(err) != matters {
+			t.Errorf("alert %d: %v, a matter of trust: %v", code, err, !matters)
+		}
+		_ = far.Close()
+		_ = l.Close()
+	}
+}
+
+// TestResumptionIsForOthers: a client with a certificate of its own shows the one that it
+// has now, and one with checks of its own makes them, on each connection.
+func TestResumptionIsForOthers(t *testing.T) {
+	a := certtest.New(t)
+	server := &tls.Config{Certificates: []tls.Certificate{a.Certificate("localhost", "127.0.0.1")}, ClientAuth: tls.RequestClientCert, MinVersion: tls.VersionTLS13}
+	for name, c := range map[string]struct {
+		client  *tls.Config
+		resumes bool
+	}{
+		"nothing of its own": {&tls.Config{RootCAs: a.Pool()}, true},
+		"a certificate": {&tls.Config{RootCAs: a.Pool(), GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			one := a.Certificate("client")
+			return &one, nil
+		}}, false},
+		"a check": {&tls.Config{RootCAs: a.Pool(), VerifyPeerCertificate: func([][]byte, [][]*x509.Certificate) error { return nil }}, false},
+	} {
+		l, err := tls.Listen("tcp", "127.0.0.1:0", server)
+		if err != nil {
+			t.Fatal(err)
+		}
+		transport := NewNetTransport(NetConfig{TLS: c.client, DialTimeout: 5 * time.Second, MaxFrameBytes: 1 << 20})
+		for n := range 2 {
+			e := newEar()
+			near := transport.Dial(l.Addr().String(), e)
+			conn, err := l.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			far := conn.(*tls.Conn)
+			if err := far.Handshake(); err != nil {
+				t.Fatal(err)
+			}
+			await(t, "the opening", e.opened)
+			if _, err := far.Write(frame([]byte("ticket"))); err != nil { // comes behind it
+				t.Fatal(err)
+			}
+			for deadline := time.Now().Add(5 * time.Second); len(e.received()) == 0 && time.Now().Before(deadline); {
+				time.Sleep(time.Millisecond)
+			}
+			if resumed := far.ConnectionState().DidResume; resumed != (n == 1 && c.resumes) {
+				t.Errorf("%s: connection %d resumes a session: %v", name, n+1, resumed)
+			}
+			near.Close(ErrClosedLocally)
+			_ = await(t, "the end", e.closed)
+			_ = far.Close()
+		}
+		_ = l.Close()
 	}
 }

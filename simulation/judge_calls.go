@@ -159,8 +159,13 @@ func (l *workload) judge(r *produced) {
 		l.run.violation(WrongOutcome, "record %d came after Close and was answered %v", r.tag, d.Err)
 	}
 	refused := errors.Is(d.Err, messages.ErrAuthentication)
-	if refused && l.run.faults.counts.Kinds[AuthenticationFails] == 0 {
+	switch atOnce := refused && !errors.Is(d.Err, messages.ErrUnknownTopic) && !otherwise(d.Err); {
+	case refused && l.run.faults.counts.Kinds[AuthenticationFails] == 0:
 		l.run.violation(WrongOutcome, "record %d failed for credentials that nobody refused: %v", r.tag, d.Err)
+	case atOnce && l.letIn > 0 && l.letIn < r.at:
+		l.run.violation(WrongOutcome, "record %d failed for credentials that had been good before: %v", r.tag, d.Err)
+	case d.Status == messages.Persisted && l.letIn == 0:
+		l.letIn = l.run.clock.now
 	}
 	if r.topic == unknownTopic && !refused && !l.run.settings.Cluster.AutoCreate && !r.open && !errors.Is(d.Err, messages.ErrUnknownTopic) && !errors.Is(d.Err, messages.ErrBufferFull) && !otherwise(d.Err) {
 		l.run.violation(WrongOutcome, "record %d to a topic that does not exist was answered %v", r.tag, d.Err)

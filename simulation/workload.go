@@ -81,7 +81,8 @@ type workload struct {
 	lastAt  seams.Instant
 	refused int // admissions refused with ErrBufferFull
 	slowed  time.Duration
-	largest int // record, in bytes, with what its encoding adds
+	letIn   seams.Instant // when the first record was acknowledged; 0: none was
+	largest int           // record, in bytes, with what its encoding adds
 	// shared is the one callback of all records of TryProduce.
 	shared messages.Callback
 }

@@ -21,7 +21,7 @@ const closeGrace = time.Second
 const stopGrace = 5 * time.Second
 
 // WaitReady returns when the cluster has answered once, or with the context's
-// cause.
+// cause and why nobody has.
 func (t *Troupe) WaitReady(ctx context.Context) error {
 	if t.shared.stopped.IsOpen() { // also if the cluster has answered before
 		return messages.ErrClosed
@@ -29,6 +29,9 @@ func (t *Troupe) WaitReady(ctx context.Context) error {
 	err := t.shared.ready.Wait(ctx)
 	if t.shared.stopped.IsOpen() {
 		return messages.ErrClosed
+	}
+	if why := t.Router.LastFailure(); err != nil && why != nil {
+		return fmt.Errorf("%w: %w", err, why)
 	}
 	return err
 }

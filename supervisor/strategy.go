@@ -48,7 +48,7 @@ func (s *Reconnect) HandleFailure(system *actor.ActorSystem, parent actor.Superv
 	n := s.failures[child.Id]
 	allowed := s.settings.Retry.Allows(n)
 	delay := s.settings.Retry.Delay(n, s.random)
-	if errors.Is(err, messages.ErrAuthentication) {
+	if errors.Is(err, messages.ErrAuthentication) || errors.Is(err, messages.ErrCredentials) {
 		delay = max(delay, s.settings.Retry.MaxRetryTime) // a few wrong passwords lock some accounts
 	}
 	if !allowed {

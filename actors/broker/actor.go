@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -119,6 +120,7 @@ func (b *broker) Receive(c actor.Context) {
 		if b.state.remove(&b.state.lanes[m.request.lane], m.request) {
 			// Else its lane was given up meanwhile, and it was settled with it.
 			b.counters().Add(messages.CountRequests, 1)
+			b.state.lanes[m.request.lane].lastUsed = now
 			b.state.takeInHand(m.request)
 			b.state.settleRest(m.request, nil, true, now)
 			b.state.putDown(m.request)
@@ -330,6 +332,10 @@ func (b *broker) connectionLost(c actor.Context, m *messages.ConnectionLost, now
 		b.counters().Add(messages.CountConnectionsLost, 1)
 	} else {
 		b.counters().Add(messages.CountConnectionsFailed, 1)
+	}
+	if errors.Is(m.Reason, messages.ErrAuthentication) || errors.Is(m.Reason, messages.ErrCredentials) {
+		// Also where nobody waits for the lane now, and the next one would dial at once.
+		b.state.lanes[m.Lane].paused = now.Add(b.Settings.Retry.MaxRetryTime)
 	}
 	b.Settings.Troubles.Happened(b.Info.ID, fmt.Errorf("broker %d (%s): %w", b.Info.ID, b.Info.Address, m.Reason))
 	c.Send(b.Root, &messages.RefreshMetadata{Reason: "connection lost"})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -50,7 +51,8 @@ type mechanismSaid struct {
 	exchange sasl.Exchange
 	message  []byte
 	content  bool
-	err      error
+	err      error         // the mechanism's, or what became of it
+	kind     error         // of err: ErrAuthentication, or ErrCredentials before the broker was asked
 	lifetime time.Duration // of the session, as the broker has it
 }
 
@@ -90,7 +92,7 @@ func (k *connection) takeMechanism(c actor.Context, frame []byte) error {
 	switch code := protocol.ErrorCode(r.ErrorCode); code {
 	case protocol.None:
 	case protocol.UnsupportedSaslMechanism:
-		return fmt.Errorf("%w: %w: %s offers %s, and not %s", messages.ErrAuthentication, code, k.info.Address, strings.Join(r.SupportedMechanisms, ", "), k.settings.SASL.Name())
+		return fmt.Errorf("%w: %w: %s offers %s, and not %s", messages.ErrAuthentication, code, k.info.Address, quoted(strings.Join(r.SupportedMechanisms, ", ")), k.settings.SASL.Name())
 	case protocol.IllegalSaslState:
 		return fmt.Errorf("%w: %w: the listener of %s wants no SASL", messages.ErrAuthentication, code, k.info.Address)
 	default:
@@ -100,7 +102,7 @@ func (k *connection) takeMechanism(c actor.Context, frame []byte) error {
 	left := k.dialled.Add(k.settings.ConnectionTimeout).Sub(k.settings.Clock.Now())
 	ctx, cancel := k.settings.Clock.WithTimeout(context.Background(), left)
 	k.who.cancel = cancel
-	k.consult(c, func(said *mechanismSaid) {
+	k.consult(c, messages.ErrCredentials, func(said *mechanismSaid) {
 		said.exchange, said.message, said.err = mechanism.Start(ctx, address)
 	})
 	return nil
@@ -115,8 +117,8 @@ func (k *connection) takeChallenge(c actor.Context, frame []byte) error {
 	exchange := k.who.exchange
 	if code := protocol.ErrorCode(r.ErrorCode); code != protocol.None {
 		refused := refusal(code, r.ErrorMessage)
-		k.who.refused = k.distrust(refused)
-		k.consult(c, func(said *mechanismSaid) {
+		k.who.refused = k.distrust(messages.ErrAuthentication, refused)
+		k.consult(c, messages.ErrAuthentication, func(said *mechanismSaid) {
 			said.exchange, said.err = exchange, refused
 			if _, _, why := exchange.Next(nil); errors.Is(why, sasl.ErrRefused) {
 				said.err = fmt.Errorf("%w (%w)", refused, why) // OAUTHBEARER has heard it before
@@ -124,38 +126,53 @@ func (k *connection) takeChallenge(c actor.Context, frame []byte) error {
 		})
 		return nil
 	}
-	lifetime := time.Duration(max(r.SessionLifetimeMillis, 0)) * time.Millisecond
-	k.consult(c, func(said *mechanismSaid) {
+	lifetime := time.Duration(min(max(r.SessionLifetimeMillis, 0), longestSession)) * time.Millisecond
+	k.consult(c, messages.ErrAuthentication, func(said *mechanismSaid) {
 		said.exchange, said.lifetime = exchange, lifetime
 		said.message, said.content, said.err = exchange.Next(r.SASLAuthBytes)
 	})
 	return nil
 }
 
+// longestSession is longer than any, in milliseconds: a token may end in the year 9999.
+const longestSession = 100 * 365 * 24 * 60 * 60 * 1000
+
 // refusal is a broker's word about credentials.
 func refusal(code protocol.ErrorCode, text *string) error {
 	if text != nil && *text != "" {
-		return fmt.Errorf("%w: %s", code, *text)
+		return fmt.Errorf("%w: %s", code, quoted(*text))
 	}
 	return code
 }
 
+// quotedBytes is how much of a broker's words an error repeats.
+const quotedBytes = 200
+
+// quoted is a broker's word as it can stand in a line of a log.
+func quoted(text string) string {
+	if len(text) > quotedBytes {
+		text = text[:quotedBytes] + "…"
+	}
+	return strconv.Quote(text)
+}
+
 // distrust is an error of the mechanism, or about it.
-func (k *connection) distrust(err error) error {
-	return fmt.Errorf("%w: %s with %s: %w", messages.ErrAuthentication, k.settings.SASL.Name(), k.info.Address, err)
+func (k *connection) distrust(kind, err error) error {
+	return fmt.Errorf("%w: %s with %s: %w", kind, k.settings.SASL.Name(), k.info.Address, err)
 }
 
 // consult asks the mechanism outside of the actor's turn. It is the user's code, or may
 // be: what it panics with ends this connection and nothing else.
-func (k *connection) consult(c actor.Context, ask func(*mechanismSaid)) {
+func (k *connection) consult(c actor.Context, kind error, ask func(*mechanismSaid)) {
 	k.stage = awaitsClient
 	k.limitStage()
-	self, system, said := c.Self(), c.ActorSystem(), &mechanismSaid{link: k.link}
+	self, system, said := c.Self(), c.ActorSystem(), &mechanismSaid{link: k.link, kind: kind}
 	k.settings.Executor.Run(func() {
 		returned := false
 		defer func() {
 			if reason := recover(); !returned {
-				said.err = fmt.Errorf("%w: the mechanism panicked or ended its goroutine: %v", messages.ErrInternal, reason)
+				// What it panicked with may be a password.
+				said.err = fmt.Errorf("%w: the mechanism panicked with a %T, or ended its goroutine", messages.ErrInternal, reason)
 			}
 			system.Root.Send(self, said)
 		}()
@@ -174,7 +191,7 @@ func (k *connection) goOn(c actor.Context, said *mechanismSaid) {
 	}
 	switch k.who.exchange = said.exchange; {
 	case said.err != nil:
-		k.link.connection.Close(k.distrust(said.err))
+		k.link.connection.Close(k.distrust(said.kind, said.err))
 	case said.content:
 		k.open(c, k.sessionEnd(said.lifetime))
 	default:

@@ -165,43 +165,44 @@ func TestAuthenticationRefused(t *testing.T) {
 		play func(*theatre) *fakeConnection
 		says []string
 		is   error
+		kind error // nil: ErrAuthentication
 	}{
 		"password": {script{}, func(th *theatre) *fakeConnection {
 			c := th.authenticated(lines[:1], 0)
 			th.takeLine(c, "second", 0, refuse)
 			return c
-		}, []string{"who are you?", "one:9092"}, protocol.SaslAuthenticationFailed},
+		}, []string{"who are you?", "one:9092"}, protocol.SaslAuthenticationFailed, nil},
 		"mechanism": {script{}, func(th *theatre) *fakeConnection {
 			c := th.secureDial(secure()...)
 			th.takeHandshake(c, protocol.UnsupportedSaslMechanism)
 			return c
-		}, []string{"PLAIN, GSSAPI", "SCRIPT"}, protocol.UnsupportedSaslMechanism},
+		}, []string{"PLAIN, GSSAPI", "SCRIPT"}, protocol.UnsupportedSaslMechanism, nil},
 		"a listener without SASL": {script{}, func(th *theatre) *fakeConnection {
 			c := th.secureDial(secure()...)
 			th.takeHandshake(c, protocol.IllegalSaslState)
 			return c
-		}, []string{"wants no SASL"}, protocol.IllegalSaslState},
+		}, []string{"wants no SASL"}, protocol.IllegalSaslState, nil},
 		"an old broker": {script{}, func(th *theatre) *fakeConnection {
 			return th.secureDial(append(modern(), apiKey(kmsg.SASLHandshake, 0, 0))...)
-		}, []string{"before Kafka 1.0"}, nil},
+		}, []string{"before Kafka 1.0"}, nil, nil},
 		"a false server": {script{}, func(th *theatre) *fakeConnection {
 			c := th.authenticated(lines[:1], 0)
 			th.takeLine(c, "second", 0, func(a *kmsg.SASLAuthenticateResponse) { a.SASLAuthBytes = []byte("trust me") })
 			return c
-		}, []string{`the broker said "trust me"`}, nil},
+		}, []string{`the broker said "trust me"`}, nil, nil},
 		"no token": {script{start: func(context.Context) error { return errors.New("no token today") }}, func(th *theatre) *fakeConnection {
 			c := th.secureDial(secure()...)
 			th.takeHandshake(c, 0)
 			return c
-		}, []string{"no token today"}, nil},
+		}, []string{"no token today"}, nil, messages.ErrCredentials},
 		"a mechanism that panics": {script{next: func() error { panic("bad mechanism") }}, func(th *theatre) *fakeConnection {
 			return th.authenticated(lines[:1], 0)
-		}, []string{"bad mechanism"}, messages.ErrInternal},
+		}, []string{"panicked with a string"}, messages.ErrInternal, nil},
 		"a mechanism that ends its goroutine": {script{start: func(context.Context) error { runtime.Goexit(); return nil }}, func(th *theatre) *fakeConnection {
 			c := th.secureDial(secure()...)
 			th.takeHandshake(c, 0)
 			return c
-		}, []string{"ended its goroutine"}, messages.ErrInternal},
+		}, []string{"ended its goroutine"}, messages.ErrInternal, messages.ErrCredentials},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.m.lines = lines
@@ -210,7 +211,11 @@ func TestAuthenticationRefused(t *testing.T) {
 			th.ready(newTaker("a", 0, b))
 			connection := c.play(th)
 			reason := receive(t, "the end of the connection", connection.closed)
-			if !errors.Is(reason, messages.ErrAuthentication) || c.is != nil && !errors.Is(reason, c.is) {
+			kind := c.kind
+			if kind == nil {
+				kind = messages.ErrAuthentication
+			}
+			if !errors.Is(reason, kind) || errors.Is(reason, messages.ErrAuthentication) != (c.kind == nil) || c.is != nil && !errors.Is(reason, c.is) {
 				t.Errorf("closed with %v", reason)
 			}
 			for _, says := range c.says {
@@ -425,5 +430,68 @@ func TestRefusedAndHungUp(t *testing.T) {
 				return errors.Is(l.Err, messages.ErrAuthentication) && errors.Is(l.Err, protocol.SaslAuthenticationFailed)
 			})
 		})
+	}
+}
+
+// TestRefusalsArePaced: whoever asks next for the control lane does not have the
+// credentials tried again at once.
+func TestRefusalsArePaced(t *testing.T) {
+	lines := []string{"first"}
+	th := newTheatre(t, stop, withSASL(&script{lines: lines}))
+	ask := func(ticket int) {
+		th.tell(&messages.ControlRequest{Request: kmsg.NewPtrMetadataRequest(), ReplyTo: th.rootPID, Ticket: ticket})
+	}
+	ask(1)
+	for n := 2; n < 5; n++ {
+		c := th.secureDial(secure()...)
+		th.takeHandshake(c, 0)
+		th.takeLine(c, "first", 0, func(a *kmsg.SASLAuthenticateResponse) { a.ErrorCode = int16(protocol.SaslAuthenticationFailed) })
+		for {
+			if m, ok := receive(t, "the failure", th.root).(*messages.ControlResponse); ok {
+				if !errors.Is(m.Err, messages.ErrAuthentication) {
+					t.Errorf("%v", m.Err)
+				}
+				break
+			}
+		}
+		ask(n)
+		time.Sleep(5 * time.Millisecond)
+		th.clock.Advance(time.Second - 1)
+		time.Sleep(5 * time.Millisecond)
+		if len(th.transport.dials) > 0 {
+			t.Fatal("dialled again at once")
+		}
+		th.clock.Advance(1)
+	}
+	receive(t, "a dial", th.transport.dials)
+}
+
+// TestListenerThatWantsSASL hangs up at the first request of a client that has none.
+// Such a connection has not been of use, and the next is not made as fast as after one
+// that was.
+func TestListenerThatWantsSASL(t *testing.T) {
+	th := newTheatre(t, restart)
+	th.ready(newTaker("a", 0, newBatch(100)))
+	c := th.connect()
+	receive(t, "a request", c.frames)
+	c.Close(fmt.Errorf("read: %w", io.EOF))
+	th.eventually("a hint", func() bool {
+		return slices.ContainsFunc(th.lines(), func(l messages.LogLine) bool {
+			return l.Err != nil && strings.Contains(l.Err.Error(), "may want SASL")
+		})
+	})
+	// One that has answered before is only lost.
+	th = newTheatre(t, restart)
+	b := newBatch(100)
+	th.ready(newTaker("a", 0, b, newBatch(100)))
+	c = th.connect()
+	correlation, k := readRequest(t, receive(t, "a request", c.frames))
+	c.events.Received(responseFrame(correlation, produceAnswer(k, 0)))
+	th.outcome(b)
+	receive(t, "another", c.frames)
+	c.Close(io.EOF)
+	th.eventually("a line", func() bool { return len(th.lines()) > 0 })
+	if l := th.lines()[0]; strings.Contains(l.Err.Error(), "SASL") {
+		t.Errorf("%v", l.Err)
 	}
 }

@@ -28,6 +28,7 @@ type connection struct {
 	asked    int16 // ApiVersions version of the handshake
 	versions messages.Versions
 	who      authentication
+	opened   bool // the socket is
 	up       bool
 	told     bool          // the broker knows that the connection has ended
 	dialled  seams.Instant // when
@@ -91,6 +92,7 @@ func (k *connection) Receive(c actor.Context) {
 		k.limit("connection", k.dialled.Add(k.settings.ConnectionTimeout))
 	case *linkOpened:
 		if m.link == k.link {
+			k.opened = true
 			now := k.settings.Clock.Now() // ApiVersions has no longer than any other request
 			k.limit("answer to ApiVersions", min(now.Add(k.settings.RequestTimeout), k.dialled.Add(k.settings.ConnectionTimeout)))
 			k.ask(apiVersionsMax)
@@ -107,7 +109,7 @@ func (k *connection) Receive(c actor.Context) {
 		if m.link == k.link {
 			reason := k.explained(m.reason)
 			k.tellBroker(c, reason)
-			panic(&ConnectionFailure{Broker: k.info.ID, Address: k.info.Address, Reason: reason, WasUp: k.up})
+			panic(&ConnectionFailure{Broker: k.info.ID, Address: k.info.Address, Reason: reason, WasUp: k.up && !k.hungUpAtOnce(m.reason)})
 		}
 	case *actor.Stopping:
 		k.all.ended.Store(true)
@@ -182,6 +184,7 @@ type link struct {
 	system     *actor.ActorSystem
 	connection seams.Connection
 	up         atomic.Bool
+	answered   bool // something has come since it was up; the socket's own
 	// opened and closed are the messages that each is sent once.
 	opened linkOpened
 	closed linkClosed
@@ -197,6 +200,7 @@ func (l *link) Received(frame []byte) {
 		l.system.Root.Send(l.self, &linkReceived{l, append([]byte(nil), frame...)})
 		return
 	}
+	l.answered = true
 	m := frames.get()
 	m.Lane, m.Generation = l.lane, l.generation
 	m.Frame = append(m.Frame[:0], frame...)

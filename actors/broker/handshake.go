@@ -133,14 +133,22 @@ func (k *connection) open(c actor.Context, until seams.Instant) {
 	})
 }
 
+// hungUpAtOnce reports whether a broker ended the connection instead of answering its
+// first request, as one does that wants to know who speaks.
+func (k *connection) hungUpAtOnce(reason error) bool {
+	return k.up && k.settings.SASL == nil && !k.link.answered && k.lane != messages.LaneNoAcks && errors.Is(reason, io.EOF)
+}
+
 // explained adds to the reason of an end what it most likely means.
 func (k *connection) explained(reason error) error {
 	switch {
 	case k.who.refused != nil && !errors.Is(reason, messages.ErrAuthentication):
 		return k.who.refused
-	case seams.IsSecurityError(reason):
+	case !k.up && seams.IsSecurityError(reason):
 		return fmt.Errorf("%w: %w", messages.ErrAuthentication, reason)
-	case k.up || !errors.Is(reason, io.EOF):
+	case k.hungUpAtOnce(reason):
+		return fmt.Errorf("%w (%s ended it at the first request: its listener may want SASL)", reason, k.info.Address)
+	case k.up || !k.opened || !errors.Is(reason, io.EOF):
 	case k.stage == awaitsVersions:
 		return fmt.Errorf("%w (%s ended it instead of answering ApiVersions: it may expect TLS on this port, or none)", reason, k.info.Address)
 	case k.stage == awaitsServer:

@@ -1,8 +1,6 @@
 package metadata
 
 import (
-	"errors"
-
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/troupe-kafka/troupe/messages"
@@ -54,8 +52,7 @@ func (r *refresher) Receive(c actor.Context) {
 		if err != nil {
 			r.settings.Counters.Shard(0).Add(messages.CountRefreshesFailed, 1)
 			r.settings.Gate.Happened(messages.Occurrence{Kind: messages.LogNoMetadata, Broker: m.Broker, Err: err})
-			hopeless := errors.Is(err, messages.ErrAuthentication) && r.state.nobodyLeft()
-			c.Send(r.root, &messages.RefreshFailed{Err: err, Hopeless: hopeless})
+			c.Send(r.root, &messages.RefreshFailed{Err: err, Hopeless: r.state.hopeless()})
 		}
 	case *seams.Woken:
 	case *actor.Restarting:

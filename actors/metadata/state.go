@@ -1,6 +1,7 @@
 package metadata
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -25,6 +26,11 @@ const (
 	// missingBeforeGone is how many refreshes, by different brokers where there
 	// are several, must lack a topic before it counts as deleted.
 	missingBeforeGone = 2
+	// mostAsked is how many brokers are asked at a time.
+	mostAsked = 4
+	// refusedBefore is how often in a row each broker must have refused who we are
+	// before nobody is left to hope for: one may be behind with its users.
+	refusedBefore = 2
 )
 
 type config struct {
@@ -67,15 +73,16 @@ type State struct {
 	refreshAt seams.Instant
 	lastAt    seams.Instant // of the last request
 	failures  int
-	unsettled int     // refreshes in a row that left something to wait for
-	candidate int     // whom to ask; with a refresh in flight, who was asked last
-	sequence  []int32 // whom to ask, in order
+	refused   map[int32]int // brokers that refuse who we are, and how often in a row
+	unsettled int           // refreshes in a row that left something to wait for
+	candidate int           // whom to ask; with a refresh in flight, who was asked last
+	sequence  []int32       // whom to ask, in order
 }
 
 func newState(c config) *State {
 	s := &State{
 		config: c, topics: make(map[string]*trackedTopic), refreshAt: seams.Never, view: &messages.ClusterView{},
-		question: messages.Question{Hedge: c.hedge, Timeout: c.timeout}, silent: make(map[int32]seams.Instant),
+		question: messages.Question{Hedge: c.hedge, Timeout: c.timeout, Most: mostAsked}, silent: make(map[int32]seams.Instant), refused: make(map[int32]int),
 	}
 	s.rotate()
 	return s
@@ -231,8 +238,29 @@ func (s *State) failed(ticket int, now seams.Instant) {
 	s.refreshAt = next
 }
 
-// nobodyLeft reports whether everybody that could be asked has failed in a row.
-func (s *State) nobodyLeft() bool { return s.failures >= len(s.sequence) }
+// hopeless reports whether every broker refuses who we are, and always has: no topic is
+// known, nor will be before somebody changes a setting. Who was let in once waits for
+// what has changed since.
+func (s *State) hopeless() bool {
+	if s.view.Version > 0 || s.question.Open() {
+		return false
+	}
+	for _, id := range s.sequence {
+		if s.refused[id] < refusedBefore {
+			return false
+		}
+	}
+	return true
+}
+
+// note takes down whether a broker refuses who we are.
+func (s *State) note(m *messages.ControlResponse) {
+	if errors.Is(m.Err, messages.ErrAuthentication) {
+		s.refused[m.Broker]++
+	} else {
+		delete(s.refused, m.Broker)
+	}
+}
 
 // nextDeadline is when step wants to be called again.
 func (s *State) nextDeadline() seams.Instant {
@@ -248,6 +276,7 @@ func (s *State) answered(m *messages.ControlResponse, now seams.Instant) (*messa
 	if m.Err == nil {
 		delete(s.silent, m.Broker)
 	}
+	s.note(m)
 	if !s.question.WaitsFor(m.Ticket) {
 		return nil, nil // a quicker broker's word has been taken in, and it may be newer
 	}

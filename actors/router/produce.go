@@ -113,6 +113,15 @@ func (r *Router) Refuse(err error) {
 	}
 }
 
+// LastFailure is why metadata could not be had the last time that it could not; nil if
+// it always could. It is safe to call from anywhere.
+func (r *Router) LastFailure() error {
+	if why := r.lastFail.Load(); why != nil {
+		return *why
+	}
+	return nil
+}
+
 // Refused returns why nothing is admitted any more, or nil.
 func (r *Router) Refused() error {
 	if p := r.refused.Load(); p != nil {

@@ -35,7 +35,7 @@ type State struct {
 }
 
 func newState(c config) *State {
-	return &State{config: c, identity: messages.NoIdentity, at: seams.Never, question: messages.Question{Hedge: c.hedge, Timeout: c.timeout}}
+	return &State{config: c, identity: messages.NoIdentity, at: seams.Never, question: messages.Question{Hedge: c.hedge, Timeout: c.timeout, Most: 2}}
 }
 
 // need reports whether there is an identity to publish; if not, it is asked for.

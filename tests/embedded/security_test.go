@@ -215,6 +215,28 @@ func TestRefusedAtTheDoor(t *testing.T) {
 			}
 		}
 	})
+	t.Run("token", func(t *testing.T) { // nobody has refused: whoever gives them out is away for a moment
+		cluster := startCluster(t, 3, map[string]int32{"t": 1}, kfake.EnableSASL(), kfake.Superuser("PLAIN", "ada", secret))
+		began := time.Now()
+		p := newProducer(t, cluster, troupe.WithSASL(sasl.PlainFunc(func(context.Context) (string, string, error) {
+			if time.Since(began) < 700*time.Millisecond {
+				return "", "", errors.New("503")
+			}
+			return "ada", secret, nil
+		})))
+		if err := send(p, 10*time.Second); err != nil {
+			t.Errorf("%v", err)
+		}
+	})
+	t.Run("Connect", func(t *testing.T) {
+		cluster := startCluster(t, 1, nil, kfake.TLS(server))
+		p := newProducer(t, cluster, troupe.WithTLS(&tls.Config{RootCAs: other.Pool()}))
+		ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
+		defer cancel()
+		if err := p.Connect(ctx); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, troupe.ErrAuthentication) {
+			t.Errorf("%v", err)
+		}
+	})
 	t.Run("certificate", func(t *testing.T) {
 		cluster := startCluster(t, 3, map[string]int32{"t": 1}, kfake.TLS(server))
 		p := newProducer(t, cluster, troupe.WithTLS(&tls.Config{RootCAs: other.Pool()}))
