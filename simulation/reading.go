@@ -33,9 +33,13 @@ func (c *cluster) logs(e *estate) []Log {
 	for i := range histories {
 		h := &histories[i]
 		l := Log{Topic: h.Topic, Partition: h.Partition, Life: h.Life, Entries: e.entries.take(len(h.Kept)), Start: h.Start, Visible: h.High}
+		parted := partedBelow(h)
 		for k := range h.Kept {
 			for int64(len(l.Entries)) < h.Kept[k].Offset {
 				l.Entries = append(l.Entries, Entry{Gone: true, ProducerID: -1})
+			}
+			if parted(k) {
+				continue // a hole, as far as this log is concerned
 			}
 			value := h.Kept[k].Record.Value
 			l.Entries = append(l.Entries, entryOfModel(&h.Kept[k], append(e.bytes.take(len(value)), value...)))
@@ -49,12 +53,34 @@ func (c *cluster) logs(e *estate) []Log {
 					l.Entries = append(l.Entries, entryOfModel(&h.Cut[k].Entry, []byte(h.Cut[k].Record.Value)))
 				}
 			}
+			for k := range h.Kept {
+				if committed && parted(k) {
+					l.Entries = append(l.Entries, entryOfModel(&h.Kept[k], []byte(h.Kept[k].Record.Value)))
+				}
+			}
 			if len(l.Entries) > 0 {
 				all = append(all, l)
 			}
 		}
 	}
 	return all
+}
+
+// partedBelow tells which entries of a log, below its start, are not of the history that
+// it goes on with: of a later leader than what stands at the start. A replica keeps what
+// it had there when it follows a leader that has deleted the place. Whoever took such
+// records lost them, by an unclean election, and then the place was deleted as well.
+func partedBelow(h *model.History) func(k int) bool {
+	next := int32(-1)
+	for k := range h.Kept {
+		if h.Kept[k].Offset >= h.Start {
+			next = h.Kept[k].LeaderEpoch
+			break
+		}
+	}
+	return func(k int) bool {
+		return next >= 0 && h.Kept[k].Offset < h.Start && h.Kept[k].LeaderEpoch > next
+	}
 }
 
 func entryOfModel(e *model.Entry, value []byte) Entry {
