@@ -28,6 +28,6 @@
 // again with a growing, jittered delay, and what was in flight goes out again
 // under the same sequence numbers.
 //
-// This package is the only one that users need beside partitioners and codecs;
+// This package is the only one that users need beside partitioners, codecs and sasl;
 // messages has the types that actors exchange. DESIGN.md tells how it works.
 package troupe
