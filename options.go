@@ -250,8 +250,8 @@ func WithMetadataMinAge(d time.Duration) Option {
 }
 
 // WithMetadataHedge is how long the broker asked for metadata, or for a producer
-// id, may be silent before another is asked as well (metadata.hedge.ms); a third
-// and a fourth are, after twice the time of the one before.
+// id, may be silent before another is asked as well (metadata.hedge.ms); for
+// metadata a third and a fourth are, after twice the time of the one before.
 func WithMetadataHedge(d time.Duration) Option {
 	return atLeast("metadata.hedge.ms", d, time.Millisecond, func(c *config) { c.MetadataHedge = d })
 }
