@@ -196,7 +196,8 @@ func (p *Producer) PID() *actor.PID { return p.troupe.PID }
 func (p *Producer) System() *actor.ActorSystem { return p.system }
 
 // Connect waits until the cluster has answered once. It is optional: use it to
-// fail early.
+// fail early. It ends with ErrAuthentication when every broker refuses who the producer
+// is, and with the context's cause and why nobody has answered when that ends.
 func (p *Producer) Connect(ctx context.Context) error { return p.troupe.WaitReady(ctx) }
 
 // Topic is a handle that saves the lookup on hot paths.

@@ -20,20 +20,22 @@ const closeGrace = time.Second
 // that came from a dialer, or a dispatcher.
 const stopGrace = 5 * time.Second
 
-// WaitReady returns when the cluster has answered once, or with the context's
-// cause and why nobody has.
+// WaitReady returns when the cluster has answered once, or every broker refuses who we
+// are (ErrAuthentication), or with the context's cause and why nobody has answered.
 func (t *Troupe) WaitReady(ctx context.Context) error {
 	if t.shared.stopped.IsOpen() { // also if the cluster has answered before
 		return messages.ErrClosed
 	}
-	err := t.shared.ready.Wait(ctx)
-	if t.shared.stopped.IsOpen() {
+	err := t.shared.wait().Wait(ctx)
+	switch why := t.Router.LastFailure(); {
+	case t.shared.stopped.IsOpen():
 		return messages.ErrClosed
-	}
-	if why := t.Router.LastFailure(); err != nil && why != nil {
+	case err != nil && why != nil:
 		return fmt.Errorf("%w: %w", err, why)
+	case err != nil:
+		return err
 	}
-	return err
+	return t.shared.word()
 }
 
 // Drain refuses further records and waits for the outcomes and callbacks of

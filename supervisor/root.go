@@ -41,12 +41,6 @@ type Troupe struct {
 	settings *messages.Settings
 }
 
-// shared is what the root tells callers without a message.
-type shared struct {
-	ready   *seams.Latch // the first metadata has arrived, or the tree is down
-	stopped *seams.Latch // the tree is down
-}
-
 type node struct {
 	info messages.BrokerInfo
 	pid  *actor.PID
@@ -85,7 +79,7 @@ func Start(parent actor.SpawnerContext, c Config) (*Troupe, error) {
 	s := c.Settings
 	system := parent.ActorSystem()
 	r := &root{
-		Config: c, shared: &shared{ready: seams.NewLatch(s.Parking), stopped: seams.NewLatch(s.Parking)},
+		Config: c, shared: newShared(s.Parking),
 		nodes: make(map[int32]*node), spawned: make(map[int32]int), identity: messages.NoIdentity, processID: s.Name + "/router-process",
 		crashes: make(map[string]*crashes), random: s.Randomness.For(s.Name + "/crashes"), decisions: s.DecisionsOf(s.Name),
 	}
@@ -243,7 +237,12 @@ func (r *root) Receive(c actor.Context) {
 		s := r.Settings
 		s.LogPanic(m.Reason).Str("actor", s.Name).Type("message", m.Message).Msg("an actor panicked: this is a bug; it goes on and its records are kept")
 		r.recover(c)
-	case *messages.RefreshFailed, *messages.LeaderHinted:
+	case *messages.RefreshFailed:
+		c.Send(r.router, m)
+		if m.Hopeless {
+			r.shared.refuse(m.Err)
+		}
+	case *messages.LeaderHinted:
 		c.Send(r.router, m)
 	case *messages.ForRouter:
 		c.Send(r.router, m.Message)
@@ -275,8 +274,7 @@ func (r *root) Receive(c actor.Context) {
 	case *actor.Stopped:
 		r.Settings.Gate.Close()
 		r.routes.Process().End(actor.NewPID(c.Self().Address, r.processID))
-		r.shared.stopped.Open()
-		r.shared.ready.Open() // who waits for it looks at the other
+		r.shared.end()
 		if r.OnStopped != nil {
 			r.OnStopped()
 		}
@@ -385,7 +383,7 @@ func (r *root) clusterChanged(c actor.Context) {
 	c.Send(r.router, &messages.RoutesChanged{View: r.view, Brokers: r.pids})
 	if !r.isReady {
 		r.isReady = true
-		r.shared.ready.Open()
+		r.shared.answer()
 	}
 }
 

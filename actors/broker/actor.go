@@ -159,6 +159,9 @@ func (b *broker) Receive(c actor.Context) {
 		return
 	}
 	for _, l := range b.state.ended(now) {
+		if lane := &b.state.lanes[l]; now.Sub(lane.since) < b.Settings.Retry.MaxRetryTime {
+			lane.paused = now.Add(b.Settings.Retry.InitialRetryTime) // a token that is over at once, again and again
+		}
 		b.hangUp(c, l)
 	}
 	b.pump(c, now)

@@ -495,3 +495,26 @@ func TestListenerThatWantsSASL(t *testing.T) {
 		t.Errorf("%v", l.Err)
 	}
 }
+
+// TestShortSessionsArePaced: a token that is over at once, again and again, does not make
+// one connection after the other.
+func TestShortSessionsArePaced(t *testing.T) {
+	lines := []string{"first"}
+	th := newTheatre(t, restart, withSASL(&script{lines: lines}))
+	b, next := newBatch(100), newBatch(100)
+	th.ready(newTaker("a", 0, b))
+	c := th.authenticated(lines, 100*time.Millisecond)
+	correlation, k := readRequest(t, receive(t, "a request", c.frames))
+	th.clock.Advance(99 * time.Millisecond)
+	th.ready(newTaker("b", 0, next))
+	c.events.Received(responseFrame(correlation, produceAnswer(k, 0)))
+	_ = receive(t, "the end", c.closed)
+	time.Sleep(5 * time.Millisecond)
+	th.clock.Advance(99 * time.Millisecond)
+	time.Sleep(5 * time.Millisecond)
+	if len(th.transport.dials) > 0 {
+		t.Fatal("dialled at once")
+	}
+	th.clock.Advance(time.Millisecond)
+	receive(t, "a request", th.authenticated(lines, time.Hour).frames)
+}

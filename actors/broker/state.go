@@ -46,6 +46,7 @@ type laneState struct {
 	// until is when nothing new is written any more, since the broker will end the
 	// session. When what is in flight is answered, another connection takes over.
 	until seams.Instant
+	since seams.Instant // when it came up
 }
 
 // request is one request in flight, reused when it is both settled and written.
@@ -425,7 +426,7 @@ func (s *State) settleRest(r *request, err error, sent bool, now seams.Instant) 
 func (s *State) connectionUp(m *messages.ConnectionUp, now seams.Instant) {
 	lane := &s.lanes[m.Lane]
 	lane.up, lane.generation, lane.connection, lane.versions = true, m.Generation, m.Connection, m.Versions
-	lane.correlation, lane.throttled, lane.lastUsed, lane.givenUp, lane.until = firstCorrelation, 0, now, false, m.Until
+	lane.correlation, lane.throttled, lane.lastUsed, lane.givenUp, lane.until, lane.since = firstCorrelation, 0, now, false, m.Until, now
 	if m.Until == 0 {
 		lane.until = seams.Never
 	}

@@ -231,9 +231,14 @@ func TestRefusedAtTheDoor(t *testing.T) {
 	t.Run("Connect", func(t *testing.T) {
 		cluster := startCluster(t, 1, nil, kfake.TLS(server))
 		p := newProducer(t, cluster, troupe.WithTLS(&tls.Config{RootCAs: other.Pool()}))
-		ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
+		soon, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 		defer cancel()
-		if err := p.Connect(ctx); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, troupe.ErrAuthentication) {
+		if err := p.Connect(soon); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, troupe.ErrAuthentication) {
+			t.Errorf("%v", err)
+		}
+		late, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := p.Connect(late); errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, troupe.ErrAuthentication) {
 			t.Errorf("%v", err)
 		}
 	})
