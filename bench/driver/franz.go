@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 	"unsafe"
@@ -64,6 +67,16 @@ func newFranz(_ context.Context, s Settings, t *tally) (client, error) {
 		fmt.Sprintf("ProducerLinger = %v", s.Linger),
 		fmt.Sprintf("ProducerBatchMaxBytes = %d", franzBatch),
 		"ProducerBatchCompression = " + s.Codec,
+	}
+	if s.TLS != "" {
+		trusted, err := os.ReadFile(s.TLS)
+		if err != nil {
+			return nil, err
+		}
+		roots := x509.NewCertPool()
+		roots.AppendCertsFromPEM(trusted)
+		options = append(options, kgo.DialTLSConfig(&tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}))
+		configured = append(configured, "DialTLSConfig")
 	}
 	if s.Acks == "1" {
 		options = append(options, kgo.RequiredAcks(kgo.LeaderAck()), kgo.DisableIdempotentWrite())

@@ -123,6 +123,7 @@ func main() {
 	flag.Float64Var(&s.Rate, "rate", 0, "records per second of all goroutines together, open loop; 0 is flat out")
 	flag.StringVar(&s.Mode, "mode", figure.ModeStream, "stream, call (send and wait), idle (memory of idle partitions) or start (first acknowledgement)")
 	flag.IntVar(&s.Call, "call", 1, "records in one call, with -mode call")
+	flag.StringVar(&s.TLS, "tls", "", "speak TLS and trust the certificates in this file; troupe and franz only")
 	flag.Var(options(s.Options), "option", "an option of the client's own as name=value; may be repeated")
 	timeout := flag.Duration("timeout", 2*time.Minute, "give up after this time")
 	profile := flag.String("cpuprofile", "", "write a CPU profile of the measured part to this file")
@@ -147,6 +148,9 @@ func validate(s Settings) error {
 	}
 	if !slices.Contains(strings.Fields("none gzip snappy lz4 zstd"), s.Codec) {
 		return fmt.Errorf("-codec %q is unknown", s.Codec)
+	}
+	if s.TLS != "" && s.Client != "troupe" && s.Client != "franz" {
+		return fmt.Errorf("-client %s does not take -tls", s.Client)
 	}
 	if s.Acks != "all" && s.Acks != "1" {
 		return fmt.Errorf("-acks %q is neither all nor 1", s.Acks)

@@ -51,6 +51,9 @@ func troupeProperties(s Settings) map[string]string {
 	if s.Acks != "all" {
 		p["enable.idempotence"] = "false"
 	}
+	if s.TLS != "" {
+		p["security.protocol"], p["ssl.truststore.type"], p["ssl.truststore.location"] = "SSL", "PEM", s.TLS
+	}
 	maps.Copy(p, s.Options)
 	return p
 }

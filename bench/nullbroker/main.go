@@ -10,6 +10,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -39,6 +40,7 @@ func run() error {
 	version := flag.Int("produce-version", 12, "highest Produce version advertised, 3 to 13")
 	buffer := flag.Int("buffer", 256<<10, "bytes of the read buffer of a connection")
 	check := flag.Bool("check", false, "check CRC, record numbers and sequences of every batch (costs CPU)")
+	secure := flag.String("tls", "", "speak TLS, with a certificate made for this run, and write that to this file")
 	every := flag.Duration("stats", 0, "print totals to stderr at this interval, too")
 	flag.Parse()
 
@@ -56,14 +58,24 @@ func run() error {
 		return err
 	}
 
+	var encrypt *tls.Config
+	if *secure != "" {
+		var err error
+		if encrypt, err = newCertificate(*secure); err != nil {
+			return err
+		}
+	}
 	var listeners []net.Listener
 	for address := *listen; len(listeners) < *brokers; {
 		l, err := net.Listen("tcp", address)
 		if err != nil {
 			return err
 		}
-		listeners = append(listeners, l)
 		c.addresses = append(c.addresses, l.Addr().(*net.TCPAddr))
+		if encrypt != nil {
+			l = tls.NewListener(l, encrypt)
+		}
+		listeners = append(listeners, l)
 		host, _, err := net.SplitHostPort(address)
 		if err != nil {
 			return err

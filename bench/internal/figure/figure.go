@@ -9,20 +9,22 @@ import (
 
 // Settings say what to send and how.
 type Settings struct {
-	Client     string        `json:"client"`
-	Address    string        `json:"-"`
-	Topic      string        `json:"topic"`
-	Partitions int           `json:"partitions"`
-	Records    int           `json:"records"`
-	Warmup     int           `json:"warmup"`
-	Size       int           `json:"size"`
-	Goroutines int           `json:"goroutines"`
-	Keyed      bool          `json:"keyed"`
-	Codec      string        `json:"codec"`
-	Acks       string        `json:"acks"` // all or 1
-	Linger     time.Duration `json:"linger_ns"`
-	Rate       float64       `json:"rate,omitempty"`
-	Mode       string        `json:"mode"` // one of the Mode… constants
+	Client     string `json:"client"`
+	Address    string `json:"-"`
+	Topic      string `json:"topic"`
+	Partitions int    `json:"partitions"`
+	Records    int    `json:"records"`
+	Warmup     int    `json:"warmup"`
+	Size       int    `json:"size"`
+	Goroutines int    `json:"goroutines"`
+	Keyed      bool   `json:"keyed"`
+	Codec      string `json:"codec"`
+	Acks       string `json:"acks"` // all or 1
+	// TLS is a file of certificates to trust; empty: no encryption.
+	TLS    string        `json:"tls,omitempty"`
+	Linger time.Duration `json:"linger_ns"`
+	Rate   float64       `json:"rate,omitempty"`
+	Mode   string        `json:"mode"` // one of the Mode… constants
 	// Call is the number of records in one call of ModeCall.
 	Call int `json:"call,omitempty"`
 	// Options are the client's own, as it names them; not every client has any.
