@@ -17,6 +17,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log"
 	"math/rand/v2"
 	"os"
 	"os/signal"
@@ -63,6 +64,7 @@ func main() {
 	flag.DurationVar(&j.wait, "wait", 2*time.Minute, "how long to wait for outcomes at the end, or after an interrupt")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // the second one does not wait for outcomes
 	failed, err := j.run(ctx, os.Stdin, os.Stdout, os.Stderr)
 	stop()
 	switch {
@@ -113,15 +115,16 @@ func (j *job) run(ctx context.Context, in io.Reader, out, complaints io.Writer) 
 		return 0, err
 	}
 	began := time.Now()
+	say := log.New(complaints, "troupe: ", 0)
 	if j.every > 0 {
 		over, done := make(chan struct{}), make(chan struct{})
 		defer func() { close(over); <-done }()
-		go func() { defer close(done); j.report(p, began, complaints, over) }()
+		go func() { defer close(done); j.report(p, began, say, over) }()
 	}
 	var told atomic.Uint64
 	note := func(err error) {
 		if told.Add(1) <= mostErrors {
-			_, _ = fmt.Fprintln(complaints, "troupe:", err)
+			say.Print(err)
 		}
 	}
 	callback := func(d troupe.Delivery) {
@@ -205,7 +208,7 @@ func (j *job) each(ctx context.Context, in io.Reader, send func(key, value []byt
 	return lines.Err()
 }
 
-func (j *job) report(p *troupe.Producer, began time.Time, out io.Writer, over <-chan struct{}) {
+func (j *job) report(p *troupe.Producer, began time.Time, say *log.Logger, over <-chan struct{}) {
 	tick := time.NewTicker(j.every)
 	defer tick.Stop()
 	for {
@@ -214,7 +217,7 @@ func (j *job) report(p *troupe.Producer, began time.Time, out io.Writer, over <-
 			return
 		case <-tick.C:
 			s := p.Stats()
-			_, _ = fmt.Fprintf(out, "%s; %d without an outcome, %d of %d bytes of the buffer in use\n", summary(s, 0, time.Since(began)), s.Unanswered, s.BufferedBytes, s.BufferBytes)
+			say.Printf("%s; %d without an outcome, %d of %d bytes of the buffer in use", summary(s, 0, time.Since(began)), s.Unanswered, s.BufferedBytes, s.BufferBytes)
 		}
 	}
 }
