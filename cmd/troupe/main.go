@@ -136,7 +136,8 @@ func (j *job) run(ctx context.Context, in io.Reader, out, complaints io.Writer) 
 	read := make(chan error, 1)
 	go func() {
 		read <- j.each(ctx, in, func(key, value []byte) {
-			if err := topic.Produce(ctx, troupe.Record{Key: key, Value: value}, callback); err != nil {
+			// Not the context of the read: what has been read has its time after an interrupt.
+			if err := topic.Produce(context.Background(), troupe.Record{Key: key, Value: value}, callback); err != nil {
 				refused.Add(1)
 				note(err)
 			}
