@@ -58,6 +58,9 @@ type MessageError struct {
 
 // Error implements error.
 func (e *MessageError) Error() string {
+	if e.Partition < 0 {
+		return fmt.Sprintf("%s[%d]: %v", e.Topic, e.Index, e.Err)
+	}
 	return fmt.Sprintf("%s[%d] (partition %d): %v", e.Topic, e.Index, e.Partition, e.Err)
 }
 

@@ -64,7 +64,7 @@ var (
 // protocol.ErrorCode values.
 type DeliveryError struct {
 	Topic     string
-	Partition int32
+	Partition int32 // −1 if it was not chosen yet
 	// Broker is the node the batch was last handed to, −1 if to none.
 	Broker   int32
 	Attempts int
@@ -79,7 +79,11 @@ type DeliveryError struct {
 // the log.
 func (e *DeliveryError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s/%d: %v", e.Topic, e.Partition, e.Cause)
+	b.WriteString(e.Topic)
+	if e.Partition >= 0 {
+		fmt.Fprintf(&b, "/%d", e.Partition)
+	}
+	fmt.Fprintf(&b, ": %v", e.Cause)
 	if e.Attempts > 0 {
 		fmt.Fprintf(&b, " (attempt %d, broker %d)", e.Attempts, e.Broker)
 	}

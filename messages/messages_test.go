@@ -102,6 +102,7 @@ func TestDeliveryErrorText(t *testing.T) {
 		want string
 	}{
 		{DeliveryError{Topic: "t", Partition: 3, Broker: -1, Cause: ErrDeliveryTimeout}, "t/3: delivery timeout; not persisted"},
+		{DeliveryError{Topic: "t", Partition: -1, Broker: -1, Cause: ErrClosed}, "t: producer is closed; not persisted"},
 		{DeliveryError{Topic: "t", Partition: 3, Broker: 2, Attempts: 4, Status: PossiblyPersisted, Cause: ErrConnectionLost},
 			"t/3: connection lost (attempt 4, broker 2); possibly persisted: sending it again may duplicate it"},
 		{DeliveryError{Topic: "t", Partition: 3, Broker: 2, Attempts: 1, Cause: ErrDeliveryTimeout, Last: ErrRequestTimeout},

@@ -47,9 +47,13 @@ func (t *Troupe) Drain(ctx context.Context) error {
 
 // Stop takes the tree down. drained is what Drain returned: if that is an error,
 // the records that are left are answered with ErrClosed first. Stop returns
-// drained, or that the actors have not ended after stopGrace.
+// drained with what was left, and if so that the actors have not ended after stopGrace.
 func (t *Troupe) Stop(drained error) error {
 	if drained != nil {
+		drained = fmt.Errorf("%w, with %d records or callbacks left", drained, t.Router.Unanswered())
+		if why := t.Router.LastFailure(); why != nil {
+			drained = fmt.Errorf("%w: %w", drained, why)
+		}
 		t.Router.FailAll(messages.ErrClosed)
 		grace, cancel := t.settings.Clock.WithTimeout(context.Background(), closeGrace)
 		defer cancel()

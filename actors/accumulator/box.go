@@ -1,6 +1,7 @@
 package accumulator
 
 import (
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -229,6 +230,9 @@ func (b *Box) FailAll(cause error) {
 	b.lastly("records could not be failed", cause, func(s *State) {
 		s.stay(b.leaving)
 		b.leaving = nil
+		if errors.Is(cause, messages.ErrClosed) {
+			cause = s.because(cause)
+		}
 		s.failAll(cause)
 	})
 	b.Count() // nobody may look for it any more

@@ -93,9 +93,13 @@ func (s *State) endedRecords(b *batch, now seams.Instant) (gone []int32, causes 
 	return gone, causes
 }
 
-// timedOut is the end of a record's time, with what has kept it if that is known.
+// timedOut is the end of a record's time.
 func (s *State) timedOut() error {
-	err := fmt.Errorf("%w after %v", messages.ErrDeliveryTimeout, s.deliveryTimeout)
+	return s.because(fmt.Errorf("%w after %v", messages.ErrDeliveryTimeout, s.deliveryTimeout))
+}
+
+// because adds to the end of records what has kept them, if that is known.
+func (s *State) because(err error) error {
 	switch trouble := s.troubles.Of(s.leader.ID); {
 	case s.leader.Broker == nil:
 		return fmt.Errorf("%w: the partition has no leader", err)

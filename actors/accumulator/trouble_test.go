@@ -37,3 +37,16 @@ func TestTimedOutSaysWhy(t *testing.T) {
 		t.Error("nil has troubles")
 	}
 }
+
+// TestClosedSaysWhy: records that are left at the end had a reason to be.
+func TestClosedSaysWhy(t *testing.T) {
+	s := newStage(t)
+	got := make(chan messages.Delivery, 1)
+	if s.append("v", func(d messages.Delivery) { got <- d }) != messages.Appended {
+		t.Fatal("not appended")
+	}
+	s.box.FailAll(messages.ErrClosed)
+	if d := <-got; !errors.Is(d.Err, messages.ErrClosed) || !strings.Contains(d.Err.Error(), "no leader") || d.Status != messages.NotPersisted {
+		t.Errorf("%+v", d)
+	}
+}

@@ -116,6 +116,7 @@ func (k *keeper) Receive(c actor.Context) {
 			k.idle = k.Settings.Clock.NewTimer(func() { system.Root.Send(self, &idleDue{}) })
 		}
 	case *messages.RoutesChanged:
+		k.lastFail.Store(nil)
 		k.brokers = m.Brokers
 		for i := range m.View.Topics {
 			k.update(c, answer{&m.View.Topics[i], m.View.AnsweredBy, len(m.View.Brokers)})
@@ -265,11 +266,7 @@ func (k *keeper) sweep(c actor.Context, now seams.Instant) {
 
 // unknownFor is why the records of a topic that stays unknown fail.
 func (k *keeper) unknownFor(t *Topic) error {
-	why := fmt.Errorf("%w %q after %v", messages.ErrUnknownTopic, t.name, k.Settings.MaxTopicWait)
-	if p := k.lastFail.Load(); p != nil {
-		why = fmt.Errorf("%w: %w", why, *p)
-	}
-	return why
+	return t.because(fmt.Errorf("%w %q after %v", messages.ErrUnknownTopic, t.name, k.Settings.MaxTopicWait))
 }
 
 func (k *keeper) drainPending(c actor.Context, t *Topic) {
@@ -340,7 +337,7 @@ func (k *keeper) update(c actor.Context, info answer) {
 	}
 	if before == nil && k.isNoNews(old, info.TopicInfo) {
 		delete(k.doubted, t)
-		t.err.Store(nil)
+		t.isFine()
 		t.refreshed()
 		k.drain(c, t, old)
 		return
@@ -358,7 +355,7 @@ func (k *keeper) update(c actor.Context, info answer) {
 		return
 	}
 	delete(k.doubted, t)
-	t.err.Store(nil)
+	t.isFine()
 	after := messages.NoIdentity
 	if before != nil {
 		k.moving[t] = before
@@ -462,7 +459,7 @@ func (k *keeper) topicFailed(t *Topic, old *routes, info *messages.TopicInfo) {
 		k.endAll()
 	default:
 		err := info.Err
-		k.lastFail.Store(&err)
+		t.lastErr.Store(&err)
 		t.err.Store(nil) // what was certain is so no more
 	}
 	if info.Permanent || info.Gone {

@@ -427,7 +427,7 @@ func (t *Topic) expireParked(now seams.Instant, wait seams.Instant, why func(*To
 	timeout := t.router.Settings.DeliveryTimeout
 	t.mu.Lock()
 	var refused []refusedRecord
-	var late error
+	var late, old error
 	n := 0 // stay
 	for i := range t.parked {
 		p := &t.parked[i]
@@ -441,7 +441,10 @@ func (t *Topic) expireParked(now seams.Instant, wait seams.Instant, why func(*To
 			}
 			refused = append(refused, refusedRecord{*p, late})
 		case timeout > 0 && p.at <= now.Add(-timeout):
-			refused = append(refused, refusedRecord{*p, fmt.Errorf("%w after %v, while its topic was not known", messages.ErrDeliveryTimeout, timeout)})
+			if old == nil {
+				old = t.because(fmt.Errorf("%w after %v, while its topic was not known", messages.ErrDeliveryTimeout, timeout))
+			}
+			refused = append(refused, refusedRecord{*p, old})
 		default:
 			if n < i { // until one is refused, all stand where they are to stand
 				t.parked[n] = *p

@@ -55,12 +55,31 @@ type Router struct {
 
 // Topic is one topic's routes. It is a handle: holding it saves the lookup.
 type Topic struct {
-	name   string
-	router *Router
-	routes atomic.Pointer[routes]
-	err    atomic.Pointer[error] // permanent: authorisation, invalid name
-	sticky sticky
+	name    string
+	router  *Router
+	routes  atomic.Pointer[routes]
+	err     atomic.Pointer[error] // permanent: authorisation, invalid name
+	lastErr atomic.Pointer[error] // may pass: what the last answer said of the topic
+	sticky  sticky
 	parking
+}
+
+// isFine forgets what was wrong with the topic.
+func (t *Topic) isFine() {
+	t.err.Store(nil)
+	t.lastErr.Store(nil)
+}
+
+// because adds to the end of a record why its topic is not known.
+func (t *Topic) because(err error) error {
+	why := t.router.LastFailure()
+	if p := t.lastErr.Load(); why == nil && p != nil {
+		why = *p
+	}
+	if why == nil {
+		return err
+	}
+	return fmt.Errorf("%w: %w", err, why)
 }
 
 // Name returns the topic's name.
@@ -113,8 +132,8 @@ func (r *Router) Refuse(err error) {
 	}
 }
 
-// LastFailure is why metadata could not be had the last time that it could not; nil if
-// it always could. It is safe to call from anywhere.
+// LastFailure is why metadata cannot be had; nil if it was had the last time. It is
+// safe to call from anywhere.
 func (r *Router) LastFailure() error {
 	if why := r.lastFail.Load(); why != nil {
 		return *why

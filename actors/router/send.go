@@ -376,7 +376,7 @@ func (r *Router) urge() {
 // FailAll answers every record that is left with cause.
 func (r *Router) FailAll(cause error) {
 	for _, t := range r.sorted() {
-		t.refuseParked(cause)
+		t.refuseParked(t.because(cause))
 		t.failDeparted(cause)
 		if rt := t.known(); rt != nil {
 			for _, box := range rt.live {

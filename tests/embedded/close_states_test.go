@@ -48,7 +48,7 @@ func TestCloseOfSeveral(t *testing.T) {
 			wait.Go(func() {
 				ctx, cancel := context.WithTimeout(context.Background(), d)
 				defer cancel()
-				if err := p.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
+				if err := p.Close(ctx); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "with 5 records") {
 					t.Errorf("Close with %v: %v", d, err)
 				}
 				// Every one of them returns after the outcomes.
