@@ -228,8 +228,14 @@ func TestStores(t *testing.T) {
 	if err := os.WriteFile(client, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.tls.GetClientCertificate(nil); err == nil {
-		t.Error("an empty file is a certificate")
+	if _, err := c.tls.GetClientCertificate(nil); err == nil || !strings.Contains(err.Error(), "ssl.keystore.location") {
+		t.Errorf("an empty file: %v", err)
+	}
+	if err := os.Remove(client); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.tls.GetClientCertificate(nil); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "ssl.keystore.location") {
+		t.Errorf("no file: %v", err)
 	}
 }
 

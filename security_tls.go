@@ -147,11 +147,14 @@ func (p *securityProperties) clientCertificate(c *tls.Config) error {
 	file := p.key.file
 	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 		text, err := os.ReadFile(file)
-		if err != nil {
-			return nil, err
+		var certificate tls.Certificate
+		if err == nil {
+			certificate, err = keyPair(text, "")
 		}
-		certificate, err := keyPair(text, "")
-		return &certificate, err
+		if err != nil { // it may be about to be replaced: the connection is tried again
+			return nil, fmt.Errorf("ssl.keystore.location: %w", err)
+		}
+		return &certificate, nil
 	}
 	return nil
 }
