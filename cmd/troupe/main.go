@@ -206,7 +206,10 @@ func (j *job) each(ctx context.Context, in io.Reader, send func(key, value []byt
 		}
 		send(key, value)
 	}
-	return lines.Err()
+	if err := lines.Err(); err != nil {
+		return fmt.Errorf("after line %d: %w (a line has at most %d bytes)", n, err, longestLine)
+	}
+	return nil
 }
 
 func (j *job) report(p *troupe.Producer, began time.Time, say *log.Logger, over <-chan struct{}) {

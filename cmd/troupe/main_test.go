@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -98,6 +100,17 @@ func TestWhatFails(t *testing.T) {
 		if _, err := j.run(context.Background(), strings.NewReader(""), &out, &complaints); err == nil {
 			t.Errorf("%+v is accepted", j)
 		}
+	}
+}
+
+// TestLongLine: what stands before it is sent, and where it is is said.
+func TestLongLine(t *testing.T) {
+	cluster := start(t)
+	var out, complaints bytes.Buffer
+	j := job{topic: "t", brokers: strings.Join(cluster.ListenAddrs(), ","), wait: 10 * time.Second}
+	_, err := j.run(context.Background(), strings.NewReader("1\n2\n"+strings.Repeat("l", longestLine+1)+"\n4\n"), &out, &complaints)
+	if !errors.Is(err, bufio.ErrTooLong) || !strings.Contains(err.Error(), "after line 2") || !strings.HasPrefix(out.String(), "2 records acknowledged") {
+		t.Errorf("%v; %s", err, &out)
 	}
 }
 
