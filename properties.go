@@ -125,10 +125,19 @@ func Properties(properties map[string]string) ([]Option, error) {
 	return options, nil
 }
 
-// ReadProperties reads options from a .properties file: a name and a value per
-// line, separated by = or :, with # and ! for comments and \ at the end of a
-// line to continue it.
+// ReadProperties reads options from a .properties file, as ParseProperties does.
 func ReadProperties(r io.Reader) ([]Option, error) {
+	properties, err := ParseProperties(r)
+	if err != nil {
+		return nil, err
+	}
+	return Properties(properties)
+}
+
+// ParseProperties reads a .properties file, for those who want to change a property
+// before they hand them to Properties: a name and a value per line, separated by = or :,
+// with # and ! for comments and \ at the end of a line to continue it.
+func ParseProperties(r io.Reader) (map[string]string, error) {
 	properties := make(map[string]string)
 	scanner := bufio.NewScanner(r)
 	line, joined := 0, ""
@@ -166,7 +175,7 @@ func ReadProperties(r io.Reader) ([]Option, error) {
 			return nil, err
 		}
 	}
-	return Properties(properties)
+	return properties, nil
 }
 
 // splitProperty takes a line of a .properties file apart, as java.util.Properties does:

@@ -290,8 +290,8 @@ func (p *Producer) longest() time.Duration {
 // it, and at most five while an actor cannot end.
 //
 // It returns nil when every record had its outcome in time, else the context's
-// cause with what was left. Of several calls the context that ends first counts, and all return the
-// same; once the producer is closed, so does every later call, at once.
+// cause with what was left. Of several calls the context that ends first counts, and
+// all return the same; once the producer is closed, so does every later call, at once.
 func (p *Producer) Close(ctx context.Context) error {
 	if p.closed.IsOpen() {
 		return p.closeErr

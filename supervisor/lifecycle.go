@@ -50,9 +50,11 @@ func (t *Troupe) Drain(ctx context.Context) error {
 // drained with what was left, and if so that the actors have not ended after stopGrace.
 func (t *Troupe) Stop(drained error) error {
 	if drained != nil {
-		drained = fmt.Errorf("%w, with %d records or callbacks left", drained, t.Router.Unanswered())
-		if why := t.Router.LastFailure(); why != nil {
-			drained = fmt.Errorf("%w: %w", drained, why)
+		if n := t.Router.Unanswered(); n > 0 {
+			drained = fmt.Errorf("%w, with %d records or callbacks left", drained, n)
+			if why := t.Router.LastFailure(); why != nil {
+				drained = fmt.Errorf("%w: %w", drained, why)
+			}
 		}
 		t.Router.FailAll(messages.ErrClosed)
 		grace, cancel := t.settings.Clock.WithTimeout(context.Background(), closeGrace)

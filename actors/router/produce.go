@@ -270,7 +270,7 @@ func (t *Topic) admissible(ctx context.Context, record *messages.Record) (size i
 	if p := r.refused.Load(); p != nil {
 		return 0, nil, *p
 	}
-	if size, err = r.check(record); err != nil {
+	if size, err = t.check(record); err != nil {
 		return 0, nil, err
 	}
 	if ctx.Done() != nil {
@@ -295,17 +295,18 @@ func (t *Topic) done(a *admission) {
 
 // check refuses what the protocol or the settings do not allow, and returns the
 // most that the encoded record can take.
-func (r *Router) check(record *messages.Record) (int, error) {
+func (t *Topic) check(record *messages.Record) (int, error) {
+	r := t.router
 	size := protocol.RecordUpperBound(len(record.Key), len(record.Value), record.Headers)
 	if size > r.Settings.RecordMaxBytes+protocol.RecordUpperBound(0, 0, nil) {
-		return 0, fmt.Errorf("%w: topic %s: %d bytes, limit %d (max.request.size)", messages.ErrRecordTooLarge, record.Topic, size, r.Settings.RecordMaxBytes)
+		return 0, fmt.Errorf("%w: topic %s: %d bytes, limit %d (max.request.size)", messages.ErrRecordTooLarge, t.name, size, r.Settings.RecordMaxBytes)
 	}
 	if id, set := record.Partition.Get(); set && id < 0 {
-		return 0, fmt.Errorf("%w: topic %s: partition %d is negative", messages.ErrInvalidRecord, record.Topic, id)
+		return 0, fmt.Errorf("%w: topic %s: partition %d is negative", messages.ErrInvalidRecord, t.name, id)
 	}
 	if !record.Timestamp.IsZero() {
 		if ms := record.Timestamp.UnixMilli(); ms < 0 || ms > math.MaxInt64/2 {
-			return 0, fmt.Errorf("%w: topic %s: timestamp %v is before 1970", messages.ErrInvalidRecord, record.Topic, record.Timestamp)
+			return 0, fmt.Errorf("%w: topic %s: timestamp %v is before 1970", messages.ErrInvalidRecord, t.name, record.Timestamp)
 		}
 	}
 	return size, nil

@@ -128,7 +128,7 @@ func (r *Router) SendAll(ctx context.Context, records []messages.Record, callbac
 		}
 		if err == nil {
 			a.Record = record
-			a.Bytes, err = r.check(record)
+			a.Bytes, err = t.check(record)
 		}
 		if err != nil {
 			reject(record, err)

@@ -1,7 +1,9 @@
 package router
 
 import (
+	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -45,4 +47,13 @@ func TestWhyATopicIsUnknown(t *testing.T) {
 	w.must(record("b", "v"), &d)
 	w.FailAll(messages.ErrClosed)
 	told("at the end", d.only(t), messages.ErrClosed, away)
+}
+
+// TestRefusedByAHandle names the topic, which the record need not.
+func TestRefusedByAHandle(t *testing.T) {
+	w := newWorld(t)
+	err := w.topic("mine").Produce(context.Background(), &messages.Record{Value: make([]byte, 2<<20)}, nil, Options{})
+	if !errors.Is(err, messages.ErrRecordTooLarge) || !strings.Contains(err.Error(), "topic mine") {
+		t.Error(err)
+	}
 }

@@ -6,7 +6,9 @@
 //	troupe -properties client.properties -topic greetings -key-separator : < lines
 //	troupe -brokers localhost:9092 -topic load -generate 1000000 -size 1000 -rate 50000
 //
-// It exits with 1 if a record has failed, and with 2 if it could not begin.
+// It exits with 0 if all of it was acknowledged, with 1 if not, which is so too if it
+// was interrupted or could not read to the end, and with 2 if it could not begin. The
+// first interrupt ends the reading; the second does not wait for outcomes.
 package main
 
 import (
@@ -18,6 +20,8 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
+	"math"
 	"math/rand/v2"
 	"os"
 	"os/signal"
@@ -46,7 +50,7 @@ type job struct {
 func main() {
 	j := job{named: make(map[string]string)}
 	flag.StringVar(&j.topic, "topic", "", "the topic; required")
-	flag.StringVar(&j.brokers, "brokers", "", "host:port[,host:port], if no property says it")
+	flag.StringVar(&j.brokers, "brokers", "", "host:port[,host:port], instead of the properties' bootstrap.servers")
 	flag.StringVar(&j.file, "properties", "", "a .properties file with Kafka's names")
 	flag.Func("X", "a property as name=value; may be repeated, and overrules the file", func(v string) error {
 		name, value, ok := strings.Cut(v, "=")
@@ -63,121 +67,181 @@ func main() {
 	flag.DurationVar(&j.every, "stats", 0, "say at this interval what has been done")
 	flag.DurationVar(&j.wait, "wait", 2*time.Minute, "how long to wait for outcomes at the end, or after an interrupt")
 	flag.Parse()
+	if flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "troupe: %q is no option\n", flag.Arg(0))
+		os.Exit(exitNotBegun)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // the second one does not wait for outcomes
-	failed, err := j.run(ctx, os.Stdin, os.Stdout, os.Stderr)
+	code := j.run(ctx, os.Stdin, os.Stdout, os.Stderr)
 	stop()
-	switch {
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "troupe:", err)
-		os.Exit(2)
-	case failed > 0:
-		os.Exit(1)
-	}
+	os.Exit(code)
 }
 
-// options are the producer's.
-func (j *job) options() ([]troupe.Option, error) {
-	var options []troupe.Option
+// The exit codes.
+const (
+	exitAll = iota
+	exitNotAll
+	exitNotBegun
+)
+
+// producer is made with the file's properties, overruled by those of the command line.
+func (j *job) producer() (*troupe.Producer, *troupe.Topic, error) {
+	if j.topic == "" || j.generate < 0 || j.size < 0 || !(j.rate >= 0) {
+		return nil, nil, errors.New("expected -topic, and numbers that are not negative")
+	}
+	properties := make(map[string]string)
 	if j.file != "" {
 		f, err := os.Open(j.file)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		defer func() { _ = f.Close() }()
-		if options, err = troupe.ReadProperties(f); err != nil {
-			return nil, err
+		if properties, err = troupe.ParseProperties(f); err != nil {
+			return nil, nil, err
 		}
 	}
+	maps.Copy(properties, j.named)
 	if j.brokers != "" {
-		options = append(options, troupe.WithBrokers(strings.Split(j.brokers, ",")...))
+		properties["bootstrap.servers"] = j.brokers
 	}
-	named, err := troupe.Properties(j.named)
-	return append(options, named...), err
-}
-
-// run sends everything and says what became of it. It returns how many records failed.
-func (j *job) run(ctx context.Context, in io.Reader, out, complaints io.Writer) (failed uint64, err error) {
-	if j.topic == "" || j.generate < 0 || j.size < 0 || j.rate < 0 {
-		return 0, errors.New("expected -topic, and numbers that are not negative")
-	}
-	options, err := j.options()
+	options, err := troupe.Properties(properties)
 	if err != nil {
-		return 0, err
+		return nil, nil, err
 	}
 	p, err := troupe.New(options...)
 	if err != nil {
-		return 0, err
+		return nil, nil, err
 	}
-	defer func() { _ = p.Close(context.Background()) }() // what is left has its outcome by then
 	topic, err := p.Topic(j.topic)
 	if err != nil {
-		return 0, err
+		return nil, nil, errors.Join(err, p.Close(context.Background()))
 	}
-	began := time.Now()
+	return p, topic, nil
+}
+
+// run sends everything and says what became of it. It returns the exit code.
+func (j *job) run(ctx context.Context, in io.Reader, out, complaints io.Writer) int {
 	say := log.New(complaints, "troupe: ", 0)
-	if j.every > 0 {
-		over, done := make(chan struct{}), make(chan struct{})
-		defer func() { close(over); <-done }()
-		go func() { defer close(done); j.report(p, began, say, over) }()
+	p, topic, err := j.producer()
+	if err != nil {
+		say.Print(strings.TrimPrefix(err.Error(), "troupe: "))
+		return exitNotBegun
 	}
-	var told atomic.Uint64
-	note := func(err error) {
-		if told.Add(1) <= mostErrors {
-			say.Print(err)
-		}
-	}
-	callback := func(d troupe.Delivery) {
-		if d.Err != nil {
-			note(d.Err)
-		}
-	}
-	var refused atomic.Uint64
+	s := &sender{topic: topic, say: say, turn: make(chan struct{}, 1)}
+	began := time.Now()
+	told := make(chan struct{})
+	over := make(chan struct{})
+	go func() { defer close(told); j.report(p, s, began, over) }()
 	read := make(chan error, 1)
-	go func() {
-		read <- j.each(ctx, in, func(key, value []byte) {
-			// Not the context of the read: what has been read has its time after an interrupt.
-			if err := topic.Produce(context.Background(), troupe.Record{Key: key, Value: value}, callback); err != nil {
-				refused.Add(1)
-				note(err)
-			}
-		})
-	}()
+	go func() { read <- j.each(ctx, in, s.send) }()
+	code := exitAll
 	select {
 	case err = <-read:
 	case <-ctx.Done(): // a terminal may not end the read of its next line
 	}
+	switch {
+	case ctx.Err() != nil:
+		say.Print("interrupted")
+		code = exitNotAll
+	case err != nil:
+		say.Print(err)
+		code = exitNotAll
+	}
 	end, cancel := context.WithTimeout(context.Background(), j.wait)
 	defer cancel()
-	if closed := p.Close(end); err == nil && closed != nil {
-		note(closed)
+	s.end(end)
+	if err := p.Close(end); err != nil {
+		say.Print(err)
+		code = exitNotAll
 	}
-	s := p.Stats()
-	_, _ = fmt.Fprintln(out, summary(s, refused.Load(), time.Since(began)))
-	return refused.Load() + s.RecordsNotPersisted + s.RecordsPossiblyPersisted, err
+	close(over)
+	<-told
+	s.end(context.Background()) // Close lets go of what waits for room
+	stats := p.Stats()
+	_, _ = fmt.Fprintln(out, summary(stats, s.refused.Load(), time.Since(began)))
+	if s.refused.Load()+stats.RecordsNotPersisted+stats.RecordsPossiblyPersisted > 0 {
+		code = exitNotAll
+	}
+	return code
+}
+
+// sender sends one record after the other until it is ended.
+type sender struct {
+	topic   *troupe.Topic
+	say     *log.Logger
+	turn    chan struct{} // has room while nobody sends
+	ended   bool          // by whoever has the turn
+	refused atomic.Uint64
+	failed  atomic.Uint64
+}
+
+func (s *sender) send(key, value []byte) {
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	if s.ended {
+		return
+	}
+	// Not the context of the read: what has been read has its time after an interrupt.
+	if err := s.topic.Produce(context.Background(), troupe.Record{Key: key, Value: value}, s.delivered); err != nil {
+		s.refused.Add(1)
+		s.complain(err)
+	}
+}
+
+func (s *sender) delivered(d troupe.Delivery) {
+	if d.Err != nil {
+		s.complain(d.Err)
+	}
+}
+
+// end waits for the record that is being sent, or for the context. There is none after it.
+func (s *sender) end(ctx context.Context) {
+	select {
+	case s.turn <- struct{}{}:
+		s.ended = true
+		<-s.turn
+	case <-ctx.Done():
+	}
+}
+
+func (s *sender) complain(err error) {
+	switch n := s.failed.Add(1); {
+	case n <= mostErrors:
+		s.say.Print(err)
+	case n == mostErrors+1:
+		s.say.Print("further errors are only counted")
+	}
 }
 
 // mostErrors is how many errors are told one by one.
 const mostErrors = 10
 
-// longestLine is the largest line of the input, in bytes: a record may be no larger
-// by default.
+// longestLine is the largest line of the input, in bytes and without its end: a record
+// may be no larger by default.
 const longestLine = 1 << 20
+
+// mostLate is by how much the schedule of -rate may be behind to be caught up with.
+const mostLate = 10 * time.Millisecond
 
 // each calls send for every record, no faster than the rate, until there is no more or
 // the context ends. What it hands over is valid until the next call.
 func (j *job) each(ctx context.Context, in io.Reader, send func(key, value []byte)) error {
-	began, n := time.Now(), 0
+	next := time.Now()
 	pace := func() bool {
 		if j.rate > 0 {
-			if early := time.Duration(float64(n)/j.rate*float64(time.Second)) - time.Since(began); early > time.Millisecond {
+			now := time.Now()
+			if late := now.Add(-mostLate); next.Before(late) {
+				next = late
+			}
+			if early := next.Sub(now); early > time.Millisecond {
 				select {
 				case <-time.After(early):
 				case <-ctx.Done():
 				}
 			}
+			next = next.Add(time.Duration(float64(time.Second) / j.rate))
 		}
-		n++
 		return ctx.Err() == nil
 	}
 	if j.generate > 0 {
@@ -192,13 +256,18 @@ func (j *job) each(ctx context.Context, in io.Reader, send func(key, value []byt
 		}
 		return nil
 	}
-	lines := bufio.NewScanner(in)
-	lines.Buffer(nil, longestLine)
-	for lines.Scan() {
-		if !pace() {
+	lines := bufio.NewReaderSize(in, longestLine+2)
+	for n := 1; ; n++ {
+		line, err := lines.ReadSlice('\n')
+		value, key := bytes.TrimSuffix(bytes.TrimSuffix(line, []byte("\n")), []byte("\r")), []byte(nil)
+		switch {
+		case errors.Is(err, bufio.ErrBufferFull), len(value) > longestLine:
+			return fmt.Errorf("line %d has more than %d bytes", n, longestLine)
+		case err != nil && !errors.Is(err, io.EOF):
+			return fmt.Errorf("line %d: %w", n, err)
+		case err != nil && len(line) == 0 || !pace():
 			return nil
 		}
-		key, value := []byte(nil), lines.Bytes()
 		if j.separator != "" {
 			if before, after, found := bytes.Cut(value, []byte(j.separator)); found {
 				key, value = before, after
@@ -206,13 +275,12 @@ func (j *job) each(ctx context.Context, in io.Reader, send func(key, value []byt
 		}
 		send(key, value)
 	}
-	if err := lines.Err(); err != nil {
-		return fmt.Errorf("after line %d: %w (a line has at most %d bytes)", n, err, longestLine)
-	}
-	return nil
 }
 
-func (j *job) report(p *troupe.Producer, began time.Time, say *log.Logger, over <-chan struct{}) {
+func (j *job) report(p *troupe.Producer, sent *sender, began time.Time, over <-chan struct{}) {
+	if j.every <= 0 {
+		return
+	}
 	tick := time.NewTicker(j.every)
 	defer tick.Stop()
 	for {
@@ -221,7 +289,7 @@ func (j *job) report(p *troupe.Producer, began time.Time, say *log.Logger, over 
 			return
 		case <-tick.C:
 			s := p.Stats()
-			say.Printf("%s; %d without an outcome, %d of %d bytes of the buffer in use", summary(s, 0, time.Since(began)), s.Unanswered, s.BufferedBytes, s.BufferBytes)
+			sent.say.Printf("%s; %d without an outcome, %d of %d bytes of the buffer in use", summary(s, sent.refused.Load(), time.Since(began)), s.Unanswered, s.BufferedBytes, s.BufferBytes)
 		}
 	}
 }
@@ -231,10 +299,12 @@ func summary(s troupe.Stats, refused uint64, took time.Duration) string {
 	per := func(total time.Duration, n uint64) time.Duration {
 		return (total / time.Duration(max(n, 1))).Round(10 * time.Microsecond)
 	}
-	line := fmt.Sprintf("%d records acknowledged, %d not persisted, %d possibly persisted, %d refused; %.0f records/s, %.2f MB/s; a record took %v, a request %v (99 %% up to %v)",
+	line := fmt.Sprintf("%d records acknowledged, %d not persisted, %d possibly persisted, %d refused; %.0f records/s, %.2f MB/s",
 		s.RecordsPersisted, s.RecordsNotPersisted, s.RecordsPossiblyPersisted, refused,
-		float64(s.RecordsPersisted)/took.Seconds(), float64(s.BatchBytes)/1e6/took.Seconds(),
-		per(s.RecordTime, s.RecordsPersisted), per(s.RequestTime, s.Requests), quantile(s, 0.99))
+		float64(s.RecordsPersisted)/took.Seconds(), float64(s.BatchBytes)/1e6/took.Seconds())
+	if s.RecordsPersisted > 0 && s.Requests > 0 {
+		line += fmt.Sprintf("; a record took %v, a request %v (99 %% %s)", per(s.RecordTime, s.RecordsPersisted), per(s.RequestTime, s.Requests), quantile(s, 0.99))
+	}
 	if s.WireBytes < s.BatchBytes {
 		line += fmt.Sprintf("; compressed to %.0f %%", 100*float64(s.WireBytes)/float64(s.BatchBytes))
 	}
@@ -244,18 +314,18 @@ func summary(s troupe.Stats, refused uint64, took time.Duration) string {
 	return line
 }
 
-// quantile is a time up to which so large a part of the requests took.
-func quantile(s troupe.Stats, part float64) time.Duration {
-	left := uint64(0)
+// quantile says what at least so large a part of the requests did not exceed.
+func quantile(s troupe.Stats, part float64) string {
+	all := uint64(0)
 	for _, n := range s.RequestTimes {
-		left += n
+		all += n
 	}
-	left = uint64(part * float64(left))
-	for i, n := range s.RequestTimes {
+	left, last := uint64(math.Ceil(part*float64(all))), len(s.RequestTimes)-1
+	for i, n := range s.RequestTimes[:last] {
 		if n >= left {
-			return troupe.RequestTimeLimit(i)
+			return "up to " + troupe.RequestTimeLimit(i).String()
 		}
 		left -= n
 	}
-	return 0
+	return "over " + troupe.RequestTimeLimit(last-1).String()
 }

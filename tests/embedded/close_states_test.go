@@ -65,6 +65,16 @@ func TestCloseOfSeveral(t *testing.T) {
 		answeredOnce(t, p, &got, 5)
 	})
 
+	t.Run("close: with a context that has ended, and nothing left", func(t *testing.T) {
+		t.Parallel()
+		p := newProducer(t, startCluster(t, 1, map[string]int32{"t": 1}))
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		if err := p.Close(ctx); err != nil && (!errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "left")) {
+			t.Error(err)
+		}
+	})
+
 	t.Run("close: a later call returns what the first did", func(t *testing.T) {
 		t.Parallel()
 		cluster := startCluster(t, 1, map[string]int32{"t": 1})
