@@ -19,9 +19,10 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/troupe-kafka/troupe"
+	"github.com/troupe-kafka/troupe/internal/actortest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(actortest.Patient{M: m}) }
 
 func start(t *testing.T) *kfake.Cluster {
 	t.Helper()
