@@ -59,6 +59,7 @@ type Settings struct {
 	// SASL is how a connection shows who it is; nil: it does not (KIP-43).
 	SASL sasl.Mechanism
 
+	// What a producer's actors share beside messages; the supervisor makes them.
 	Sequences Sequences
 	Troubles  *Troubles
 	Counters  *Counters
