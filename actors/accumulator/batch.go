@@ -439,6 +439,14 @@ func (d *side) stamp(r stampRun) {
 	d.stamps = append(d.stamps, r)
 }
 
+// runEnd is behind the last record of the nth run of those admitted together.
+func (b *batch) runEnd(n int) int32 {
+	if n+1 < len(b.side.stamps) {
+		return b.side.stamps[n+1].first
+	}
+	return b.count
+}
+
 // dueAfter is when the next records time out that have not yet.
 func (b *batch) dueAfter(now seams.Instant, timeout time.Duration) seams.Instant {
 	at := seams.Never

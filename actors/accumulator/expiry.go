@@ -62,11 +62,7 @@ func (s *State) endedRecords(b *batch, now seams.Instant) (gone []int32, causes 
 			if run.admitted > limit {
 				continue
 			}
-			end := b.count
-			if n+1 < len(b.side.stamps) {
-				end = b.side.stamps[n+1].first
-			}
-			for i := run.first; i < end; i++ {
+			for i := run.first; i < b.runEnd(n); i++ {
 				if !b.isAnswered(i) {
 					gone = append(gone, i)
 					causes = append(causes, &timeout)

@@ -104,11 +104,7 @@ func (s *State) settleSuccess(a *attempt, r messages.Result, open time.Duration)
 func (s *State) countSuccess(b *batch, now seams.Instant) {
 	waited := time.Duration(0)
 	for n, run := range b.side.stamps {
-		end := b.count
-		if n+1 < len(b.side.stamps) {
-			end = b.side.stamps[n+1].first
-		}
-		waited += time.Duration(end-run.first) * now.Sub(run.admitted)
+		waited += time.Duration(b.runEnd(n)-run.first) * now.Sub(run.admitted)
 	}
 	if b.answeredCount > 0 && b.count > 0 {
 		waited = waited / time.Duration(b.count) * time.Duration(b.live()) // about: they have left at different times
