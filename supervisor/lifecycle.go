@@ -27,13 +27,11 @@ func (t *Troupe) WaitReady(ctx context.Context) error {
 		return messages.ErrClosed
 	}
 	err := t.shared.wait().Wait(ctx)
-	switch why := t.Router.LastFailure(); {
+	switch {
 	case t.shared.stopped.IsOpen():
 		return messages.ErrClosed
-	case err != nil && why != nil:
-		return fmt.Errorf("%w: %w", err, why)
 	case err != nil:
-		return err
+		return t.Router.Because(err)
 	}
 	return t.shared.word()
 }
@@ -51,10 +49,7 @@ func (t *Troupe) Drain(ctx context.Context) error {
 func (t *Troupe) Stop(drained error) error {
 	if drained != nil {
 		if n := t.Router.Unanswered(); n > 0 {
-			drained = fmt.Errorf("%w, with %d records or callbacks left", drained, n)
-			if why := t.Router.LastFailure(); why != nil {
-				drained = fmt.Errorf("%w: %w", drained, why)
-			}
+			drained = t.Router.Because(fmt.Errorf("%w, with %d records or callbacks left", drained, n))
 		}
 		t.Router.FailAll(messages.ErrClosed)
 		grace, cancel := t.settings.Clock.WithTimeout(context.Background(), closeGrace)

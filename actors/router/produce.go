@@ -47,8 +47,8 @@ type Router struct {
 	process *Process      // apart: the tombstone must not keep the rest alive
 	calls   atomic.Uint64 // of SendAll
 
-	mu       sync.Mutex // guards writes to table
-	lastFail atomic.Pointer[error]
+	mu       sync.Mutex            // guards writes to table
+	lastFail atomic.Pointer[error] // of metadata; nil: it was had since
 
 	writable writable
 }
@@ -72,14 +72,10 @@ func (t *Topic) isFine() {
 
 // because adds to the end of a record why its topic is not known.
 func (t *Topic) because(err error) error {
-	why := t.router.LastFailure()
-	if p := t.lastErr.Load(); why == nil && p != nil {
-		why = *p
+	if why := t.lastErr.Load(); why != nil && t.router.lastFail.Load() == nil {
+		return fmt.Errorf("%w: %w", err, *why)
 	}
-	if why == nil {
-		return err
-	}
-	return fmt.Errorf("%w: %w", err, why)
+	return t.router.Because(err)
 }
 
 // Name returns the topic's name.
@@ -132,13 +128,13 @@ func (r *Router) Refuse(err error) {
 	}
 }
 
-// LastFailure is why metadata cannot be had; nil if it was had the last time. It is
-// safe to call from anywhere.
-func (r *Router) LastFailure() error {
+// Because adds to an error why metadata cannot be had, unless it was had the last time.
+// It is safe to call from anywhere.
+func (r *Router) Because(err error) error {
 	if why := r.lastFail.Load(); why != nil {
-		return *why
+		return fmt.Errorf("%w: %w", err, *why)
 	}
-	return nil
+	return err
 }
 
 // Refused returns why nothing is admitted any more, or nil.
