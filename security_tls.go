@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -68,12 +69,7 @@ func authorities(text []byte) (*x509.CertPool, error) {
 }
 
 func (p *securityProperties) gave(name string) bool {
-	for _, n := range p.named {
-		if n == name {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(p.named, name)
 }
 
 func (p *securityProperties) limitVersions(c *tls.Config) error {

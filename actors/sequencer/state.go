@@ -13,6 +13,9 @@ import (
 	"github.com/troupe-kafka/troupe/seams"
 )
 
+// mostAsked is how many brokers are asked at a time: each has ids at hand, or nobody has.
+const mostAsked = 2
+
 type config struct {
 	timeout time.Duration
 	hedge   time.Duration
@@ -35,7 +38,7 @@ type State struct {
 }
 
 func newState(c config) *State {
-	return &State{config: c, identity: messages.NoIdentity, at: seams.Never, question: messages.Question{Hedge: c.hedge, Timeout: c.timeout, Most: 2}}
+	return &State{config: c, identity: messages.NoIdentity, at: seams.Never, question: messages.Question{Hedge: c.hedge, Timeout: c.timeout, Most: mostAsked}}
 }
 
 // need reports whether there is an identity to publish; if not, it is asked for.
